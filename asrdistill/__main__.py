@@ -1,0 +1,3 @@
+from asrdistill.cli import main
+
+main()

@@ -1,0 +1,9 @@
+"""The base class of every component's settings."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """Settings of one component: frozen, unknown keys refused, every field described with its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

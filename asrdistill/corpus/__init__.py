@@ -1,0 +1,1 @@
+"""Utterances in: manifests, importers of corpora, synthesis, lexicon, validation."""

@@ -1,0 +1,123 @@
+"""Kaldi data directories: `wav.scp`, `text`, and, where there are such, `segments` and `utt2spk`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from asrdistill.config import Config
+from asrdistill.corpus.audio import map_paths, probe_duration
+from asrdistill.corpus.manifest import Utterance
+from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
+from asrdistill.errors import CorpusError
+
+TABLES = ("wav.scp", "text", "segments", "utt2spk")
+Segment = tuple[str, float, float | None]
+
+
+class KaldiSplits(Config):
+    """The data directory of each split, relative to the corpus folder."""
+
+    train: str = Field("train", description="data directory to train on")
+    dev: str = Field("dev", description="data directory to tune on")
+    test: str = Field("test", description="data directory to report on")
+
+
+class KaldiConfig(FolderConfig):
+    """Settings of a corpus in Kaldi's form."""
+
+    kind: Literal["kaldi"] = Field("kaldi", description="form of the corpus")
+    splits: KaldiSplits = Field(KaldiSplits(), description="the data directories inside the corpus folder")
+
+    def data_dir(self, split: str) -> Path:
+        return self.path / str(getattr(self.splits, split))
+
+
+def list_inputs(config: KaldiConfig) -> list[Path]:
+    """The text files that determine the manifests."""
+    paths = [config.data_dir(split) / table for split in SPLITS for table in TABLES]
+    return [path for path in paths if path.is_file()]
+
+
+def import_splits(config: KaldiConfig) -> dict[str, list[Utterance]]:
+    """Read the three data directories.
+
+    Raises:
+        CorpusError: a table is missing, or a line of one cannot be understood.
+    """
+    return {split: _read_data_dir(config, config.data_dir(split)) for split in SPLITS}
+
+
+def _read_data_dir(config: KaldiConfig, data_dir: Path) -> list[Utterance]:
+    if not data_dir.is_dir():
+        raise CorpusError(
+            f"data directory {data_dir}: no such folder; expected one with wav.scp and text: "
+            "set corpus.path to the corpus folder, or corpus.splits to the names of its data directories"
+        )
+    texts = _read_table(data_dir / "text")
+    speakers = _read_table(data_dir / "utt2spk") if (data_dir / "utt2spk").is_file() else {}
+    recordings = _locate_recordings(config, data_dir)
+    segments = _read_segments(data_dir, recordings)
+    durations = map_paths(probe_duration, recordings.values(), f"read headers of {data_dir.name}")
+    utterances = []
+    for utterance_id in dict.fromkeys((*segments, *texts)):
+        # An utterance with a transcript alone is kept, for `validate` to count its missing recording.
+        recording_id, start_s, end_s = segments.get(utterance_id, ("", 0.0, None))
+        audio_path = recordings.get(recording_id, "")
+        length_s = (durations.get(audio_path, 0.0) if end_s is None else end_s) - start_s
+        text, speaker = normalise_text(texts.get(utterance_id, "")), speakers.get(utterance_id)
+        utterances.append(Utterance(utterance_id, audio_path, start_s, length_s, text, speaker))
+    return utterances
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    """Read lines of a key and, after spaces or a tab, a value that may be empty.
+
+    Raises:
+        CorpusError: a key comes a second time.
+    """
+    table: dict[str, str] = {}
+    for number, line in read_lines(path):
+        key, *rest = line.split(maxsplit=1)
+        if key in table:
+            raise CorpusError(
+                f"{path}, line {number}: {key} comes a second time; expected one line for each id"
+            )
+        table[key] = rest[0] if rest else ""
+    return table
+
+
+def _locate_recordings(config: KaldiConfig, data_dir: Path) -> dict[str, str]:
+    """Absolute path of each recording of wav.scp."""
+    between = [folder for folder in data_dir.parents if folder.is_relative_to(config.path)]
+    bases = [config.path, data_dir, *between, Path.cwd()]
+    located = {}
+    for recording_id, value in _read_table(data_dir / "wav.scp").items():
+        if value.endswith("|"):
+            raise CorpusError(
+                f"{data_dir / 'wav.scp'}, recording {recording_id}: a command ({value}), expected the path "
+                "of a WAV or FLAC file; write its output to a file and name that"
+            )
+        # An absolute path stays itself, whatever the base.
+        candidates = [base / value for base in bases]
+        found = next((path for path in candidates if path.is_file()), candidates[0])
+        located[recording_id] = str(found.absolute())
+    return located
+
+
+def _read_segments(data_dir: Path, recordings: dict[str, str]) -> dict[str, Segment]:
+    """Recording, start and end (None: where the recording ends) of each utterance."""
+    path = data_dir / "segments"
+    if not path.is_file():
+        return {recording_id: (recording_id, 0.0, None) for recording_id in recordings}
+    return {key: _parse_segment(path, key, value) for key, value in _read_table(path).items()}
+
+
+def _parse_segment(path: Path, utterance_id: str, value: str) -> Segment:
+    try:
+        recording_id, start_s, end_s = value.split()
+        return recording_id, float(start_s), None if float(end_s) < 0 else float(end_s)
+    except ValueError as error:
+        raise CorpusError(
+            f"{path}, utterance {utterance_id}: found {value!r}; expected recording, start and end in seconds"
+        ) from error

@@ -1,0 +1,94 @@
+"""NeMo-style manifests: JSON lines of `audio_filepath` and `text`; offset, duration, id, speaker at will."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from asrdistill.corpus.audio import map_paths, probe_duration
+from asrdistill.corpus.manifest import Utterance
+from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
+from asrdistill.errors import CorpusError
+
+
+class NemoConfig(FolderConfig):
+    """Settings of a corpus described by three manifests."""
+
+    kind: Literal["nemo"] = Field("nemo", description="form of the corpus")
+    train: Path = Field(
+        Path("train.jsonl"), description="manifest to train on, relative to the corpus folder"
+    )
+    dev: Path = Field(Path("dev.jsonl"), description="manifest to tune on, relative to the corpus folder")
+    test: Path = Field(Path("test.jsonl"), description="manifest to report on, relative to the corpus folder")
+
+
+class Entry(TypedDict, total=False):
+    """What is read of a line; other keys are left alone."""
+
+    audio_filepath: str
+    text: str
+    offset: float
+    duration: float
+    id: str
+    speaker: str
+
+
+ENTRY = TypeAdapter(Entry)
+
+
+def list_inputs(config: NemoConfig) -> list[Path]:
+    """The text files that determine the manifests."""
+    return [config.path / config.train, config.path / config.dev, config.path / config.test]
+
+
+def import_splits(config: NemoConfig) -> dict[str, list[Utterance]]:
+    """Read the three manifests.
+
+    Raises:
+        CorpusError: a manifest is missing, or a line of one cannot be understood.
+    """
+    return {split: _read_manifest(path) for split, path in zip(SPLITS, list_inputs(config), strict=True)}
+
+
+def _read_manifest(path: Path) -> list[Utterance]:
+    entries = [_parse_line(path, number, line) for number, line in read_lines(path)]
+    audio_paths = [str((path.parent / entry["audio_filepath"]).absolute()) for entry in entries]
+    unknown = [audio for audio, entry in zip(audio_paths, entries, strict=True) if "duration" not in entry]
+    durations = map_paths(probe_duration, unknown, f"read headers of {path.name}")
+    utterances = []
+    for audio_path, entry in zip(audio_paths, entries, strict=True):
+        offset_s, duration_s = entry.get("offset", 0.0), entry.get("duration")
+        if duration_s is None:
+            duration_s = durations[audio_path] - offset_s
+        text, speaker = normalise_text(entry["text"]), entry.get("speaker")
+        utterances.append(Utterance(_make_id(entry), audio_path, offset_s, duration_s, text, speaker))
+    return utterances
+
+
+def _parse_line(path: Path, number: int, line: str) -> Entry:
+    expected = "expected a JSON object with audio_filepath and text, durations and offsets in seconds"
+    try:
+        decoded: dict[str, Any] = json.loads(line)
+        # A speaker or an id is often written as a number, what is not known as null.
+        known = {key: value for key, value in decoded.items() if value is not None}
+        entry = ENTRY.validate_python(
+            known | {key: str(known[key]) for key in ("id", "speaker") if key in known}
+        )
+    except (json.JSONDecodeError, ValidationError, AttributeError) as error:
+        raise CorpusError(f"manifest {path}, line {number}: {error}; {expected}") from error
+    if missing := {"audio_filepath", "text"} - entry.keys():
+        raise CorpusError(
+            f"manifest {path}, line {number}: no {' and no '.join(sorted(missing))}; {expected}"
+        )
+    return entry
+
+
+def _make_id(entry: Entry) -> str:
+    """The id given, else one made of the path as written and of the offset, if any, in milliseconds."""
+    if "id" in entry:
+        return entry["id"]
+    parts = Path(entry["audio_filepath"]).with_suffix("").parts
+    name = "-".join(part for part in parts if part not in ("/", "..")).replace(".", "_")
+    return f"{name}-{round(1000 * entry['offset']):07d}" if "offset" in entry else name

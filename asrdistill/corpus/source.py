@@ -1,0 +1,52 @@
+"""What all sources of a corpus share: the base of their settings, and reading their text files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from asrdistill.config import Config
+from asrdistill.errors import CorpusError
+
+SPLITS = ("train", "dev", "test")
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+class SourceConfig(Config):
+    """Settings of every source."""
+
+    sampling_rate_hz: int = Field(
+        16000,
+        ge=4000,
+        description="rate at which features are computed (Hz); recordings at higher rates are resampled, "
+        "lower ones refused",
+    )
+
+
+class FolderConfig(SourceConfig):
+    """Settings of a source that lies in a folder of the user's."""
+
+    path: UserPath = Field(description="folder of the corpus; --set corpus.path=DIR")
+
+
+def normalise_text(text: str) -> str:
+    """Upper-case a transcript, words separated by single spaces: the form of transcripts and lexicon."""
+    return " ".join(text.upper().split())
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number (from 1) and stripped text of the lines that are not empty.
+
+    Raises:
+        CorpusError: the file is missing or not UTF-8.
+    """
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; set corpus.path to the folder that holds the corpus")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 ({error}); convert it, for example with iconv") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, line.strip()

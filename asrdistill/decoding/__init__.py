@@ -1,0 +1,1 @@
+"""From scores to words: n-gram language model, decoding graph, search, lattices."""

@@ -1,0 +1,233 @@
+"""The experiment folder: where things lie, atomic publishing, stage stamps, one run at a time."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from asrdistill.errors import ExperimentError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; what was written there is synced and renamed at the end.
+
+    An exception leaves neither the temporary file nor a published one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_dir(path.parent)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_dir(path: Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(path: Path, error: OSError) -> Exception:
+    if error.errno == errno.ENOSPC:
+        return ExperimentError(
+            f"{path}: the disk is full; nothing was published, what was finished is kept: "
+            "free some space, or choose another folder with EXP=DIR, and run again"
+        )
+    return error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Publish a JSON file atomically, readable by people."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What determines a stage's result.
+
+    Attributes:
+        name: of the stage, and of its folder.
+        settings: its part of the recipe, plain values.
+        reads: files it reads, relative to the experiment, or absolute where they lie outside it.
+        writes: files or folders it leaves, relative to the experiment.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One recipe's results: `exp/<recipe>/<stage>/...`.
+
+    A finished stage leaves `stamp.json`, written last; one under way `progress.json`, which says from which
+    settings and inputs its partial results come, so that only those of the same origin are gone on with.
+    """
+
+    dir: Path
+
+    def stage_dir(self, name: str) -> Path:
+        return self.dir / name
+
+    def stamp_of(self, name: str) -> dict[str, Any] | None:
+        """The stamp of a finished stage, None where there is none."""
+        return _read_json(self.stage_dir(name) / "stamp.json")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the experiment for one run.
+
+        Raises:
+            ExperimentError: the folder cannot be written, or another run holds it.
+        """
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            lock = (self.dir / ".lock").open("w")
+        except OSError as error:
+            raise ExperimentError(
+                f"experiment {self.dir}: cannot be written ({error.strerror}); "
+                "choose a folder that you may write with EXP=DIR (make) or --exp DIR"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ExperimentError(
+                    f"experiment {self.dir}: another run is working in it; wait for it, or choose another folder"
+                ) from error
+            yield
+
+    def why_stale(self, plan: StagePlan) -> str | None:
+        """Why a stage has to run, in a few words; None where its stamp is valid."""
+        stamp = self.stamp_of(plan.name)
+        if stamp is None:
+            return "was interrupted" if self._progress_of(plan) else "not done yet"
+        for key in sorted(stamp["settings"].keys() | plan.settings.keys()):
+            old, new = stamp["settings"].get(key), plan.settings.get(key)
+            if old != new:
+                return f"{key} changed from {_short(old)} to {_short(new)}"
+        if set(stamp["reads"]) != set(plan.reads):
+            return "it reads other files: " + ", ".join(sorted(set(stamp["reads"]) ^ set(plan.reads))[:3])
+        for path, was in stamp["reads"].items():
+            if not _is_unchanged(self.dir / path, was):
+                return f"{path} changed"
+        for path, was in stamp["writes"].items():
+            if not _is_unchanged(self.dir / path, was):
+                return f"{path} is missing or was changed"
+        return None
+
+    def begin(self, plan: StagePlan) -> None:
+        """Make the stage's folder ready: partial results of the same origin stay, all else goes.
+
+        Raises:
+            ExperimentError: a file that the stage reads is missing.
+        """
+        folder = self.stage_dir(plan.name)
+        for path in plan.reads:
+            if not (self.dir / path).is_file():
+                stage = path.split("/")[0]
+                raise ExperimentError(
+                    f"stage {plan.name}: {self.dir / path} is missing; the {stage} stage writes it: run that first"
+                )
+        if not self._progress_of(plan):
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(folder / "progress.json", {"origin": self._origin(plan)})
+
+    def finish(self, plan: StagePlan, measured: dict[str, Any]) -> None:
+        """Write the stamp of a stage whose results are complete."""
+        folder = self.stage_dir(plan.name)
+        stamp = {
+            "schema": 1,
+            "stage": plan.name,
+            "settings": plan.settings,
+            "reads": {path: _describe_file(self.dir / path) for path in plan.reads},
+            "writes": {path: _describe_file(self.dir / path) for path in self._list_written(plan)},
+            "versions": list_versions(),
+            **measured,
+        }
+        write_json(folder / "stamp.json", stamp)
+        (folder / "progress.json").unlink(missing_ok=True)
+
+    def invalidate(self, name: str) -> None:
+        """Forget that a stage was done, and its results."""
+        shutil.rmtree(self.stage_dir(name), ignore_errors=True)
+
+    def size_bytes(self, name: str) -> int:
+        """Bytes that a stage's files take on disk."""
+        return sum(path.stat().st_size for path in self.stage_dir(name).rglob("*") if path.is_file())
+
+    def _list_written(self, plan: StagePlan) -> list[str]:
+        paths: list[str] = []
+        for written in plan.writes:
+            path = self.dir / written
+            found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            paths += [str(p.relative_to(self.dir)) for p in found]
+        return paths
+
+    def _progress_of(self, plan: StagePlan) -> bool:
+        progress = _read_json(self.stage_dir(plan.name) / "progress.json")
+        return progress is not None and progress["origin"] == self._origin(plan)
+
+    def _origin(self, plan: StagePlan) -> str:
+        paths = {path: hash_file(self.dir / path) for path in plan.reads if (self.dir / path).is_file()}
+        text = json.dumps([plan.settings, paths], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    names = ("asrdistill", "torch", "torchaudio", "numpy", "numba", "kaldifst", "kaldi-decoder", "webdataset", "jiwer")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return {"sha256": hash_file(path), "size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _is_unchanged(path: Path, was: dict[str, Any]) -> bool:
+    """Compare with size and time first, as make does, and read the bytes only where the time differs."""
+    if not path.is_file():
+        return False
+    stat = path.stat()
+    if stat.st_size != was["size_bytes"]:
+        return False
+    return stat.st_mtime_ns == was["mtime_ns"] or hash_file(path) == was["sha256"]
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Acoustic features: filterbank, normalisation, the frame store, context windows, cepstra."""

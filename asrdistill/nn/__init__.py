@@ -1,0 +1,1 @@
+"""Acoustic models: the stacked ensemble, its loss, the one training loop, checkpoints."""

@@ -1,0 +1,126 @@
+"""Runs the stages of a recipe: skips what is finished, goes on with what was interrupted, redoes what changed."""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from asrdistill.errors import RecipeError
+from asrdistill.experiment import Experiment, StagePlan, atomic_path
+from asrdistill.progress import say
+from asrdistill.recipe import Recipe
+from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
+
+STAGES: dict[str, ModuleType] = {
+    "prepare": prepare,
+    "features": features,
+    "align": align,
+    "teachers": teachers,
+    "soft_targets": soft_targets,
+    "student": student,
+    "score": score,
+    "report": report,
+}
+
+
+def find_stage(name: str) -> str:
+    """The stage of that name; a hyphen may stand for the underscore.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    stage = name.replace("-", "_")
+    if stage not in STAGES:
+        raise RecipeError(f"stage {name}: there is no such stage; the stages are {', '.join(STAGES)}")
+    return stage
+
+
+def plan_stage(name: str, recipe: Recipe) -> StagePlan:
+    """What determines a stage's result, for this recipe."""
+    module = STAGES[name]
+    values = recipe.model_dump(mode="json")
+    settings: dict[str, Any] = {}
+    for key in module.SETTINGS:
+        settings |= _flatten(key, _look_up(values, key))
+    external = [str(path) for path in prepare.list_external_inputs(recipe)] if name == "prepare" else []
+    return StagePlan(name, settings, (*module.READS, *external), module.WRITES)
+
+
+def _look_up(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = None if values is None else values[part]
+    return values
+
+
+def _flatten(key: str, value: Any) -> dict[str, Any]:
+    """Settings as `section.key: value`, so that a change can be told by its name."""
+    if not isinstance(value, dict):
+        return {key: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flatten(f"{key}.{name}", inner)
+    return flat
+
+
+def run_stages(recipe: Recipe, experiment: Experiment, last: str = "report", force: Sequence[str] = ()) -> None:
+    """Run all stages up to `last`, those that need it.
+
+    Args:
+        recipe: what to do.
+        experiment: where.
+        last: the last stage to run.
+        force: stages to do again although nothing changed.
+
+    Raises:
+        UserError: something that the user can mend; finished stages keep their results.
+    """
+    with experiment.locked():
+        _write_recipe(experiment, recipe)
+        for name in force:
+            experiment.invalidate(name)
+        for number, name in enumerate(STAGES, 1):
+            plan = plan_stage(name, recipe)
+            reason = experiment.why_stale(plan)
+            if reason is None:
+                say(f"[{number}/{len(STAGES)}] {name}: finished")
+            else:
+                say(f"[{number}/{len(STAGES)}] {name}: {reason}")
+                _run_stage(recipe, experiment, plan)
+            if name == last:
+                return
+
+
+def _write_recipe(experiment: Experiment, recipe: Recipe) -> None:
+    with atomic_path(experiment.dir / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _run_stage(recipe: Recipe, experiment: Experiment, plan: StagePlan) -> None:
+    experiment.begin(plan)
+    _forget_peak_memory()
+    start = time.monotonic()
+    STAGES[plan.name].run(recipe, experiment)
+    seconds = time.monotonic() - start
+    experiment.finish(plan, {"seconds": round(seconds, 2), "peak_memory_mb": round(_peak_memory_mb())})
+    say(f"  {plan.name} took {seconds:.0f} s")
+
+
+def _forget_peak_memory() -> None:
+    """Start the peak anew, so that a stage's is its own; only Linux can."""
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> float:
+    """Largest resident size of this process since the stage began, in MB."""
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size / 2**20 if sys.platform == "darwin" else size / 1024

@@ -1,0 +1,173 @@
+"""The recipe: the components' settings composed; read from YAML, overridden from the command line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from asrdistill.config import Config
+from asrdistill.corpus.config import CorpusConfig
+from asrdistill.corpus.lexicon import LexiconConfig
+from asrdistill.corpus.validation import ValidationConfig
+from asrdistill.decoding.decoder import DecoderConfig
+from asrdistill.decoding.graph import GraphConfig
+from asrdistill.decoding.ngram import NgramConfig
+from asrdistill.errors import RecipeError
+from asrdistill.features.filterbank import FilterbankConfig
+from asrdistill.hmm.training import AlignmentConfig
+from asrdistill.nn.acoustic_model import AcousticModelConfig
+from asrdistill.nn.training import TrainingConfig
+from asrdistill.scoring.tuning import TuningConfig
+from asrdistill.targets.shards import SoftTargetsConfig
+
+PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else value
+
+
+class TeachersConfig(Config):
+    """The ensemble: models of one architecture that differ in the seed of their initial weights."""
+
+    num_teachers: int = Field(10, ge=1, description="members of the ensemble")
+    seed: int = Field(1, ge=0, description="the first member's seed; the others count up from it")
+    model: AcousticModelConfig = Field(AcousticModelConfig(), description="architecture of every member")
+    training: TrainingConfig = Field(TrainingConfig(), description="how they are trained")
+
+
+class StudentConfig(Config):
+    """The distilled model."""
+
+    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = Field(
+        (0.5,),
+        min_length=1,
+        description="weight of the hard targets in the loss; several: one student each, and dev chooses",
+    )
+    temperature: float = Field(2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures")
+    seed: int = Field(101, ge=0, description="of the student's initial weights")
+    model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
+    training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
+
+
+class Recipe(Config):
+    """Everything that an experiment depends on."""
+
+    corpus: CorpusConfig = Field(description="where speech and transcripts come from")
+    lexicon: LexiconConfig = Field(LexiconConfig(), description="where pronunciations come from")
+    validation: ValidationConfig = Field(ValidationConfig(), description="how much may be wrong with a corpus")
+    features: FilterbankConfig = Field(FilterbankConfig(), description="how frames are computed")
+    alignment: AlignmentConfig = Field(AlignmentConfig(), description="how frames get their hard targets")
+    teachers: TeachersConfig = Field(TeachersConfig(), description="the ensemble")
+    soft_targets: SoftTargetsConfig = Field(SoftTargetsConfig(), description="what the ensemble's average is stored as")
+    student: StudentConfig = Field(StudentConfig(), description="the distilled model")
+    language_model: NgramConfig = Field(NgramConfig(), description="words' probabilities in decoding")
+    graph: GraphConfig = Field(GraphConfig(), description="decoding graph")
+    decoder: DecoderConfig = Field(DecoderConfig(), description="search")
+    tuning: TuningConfig = Field(TuningConfig(), description="weights that are tuned on dev")
+
+    @model_validator(mode="after")
+    def _check_temperature(self) -> Self:
+        stored = self.soft_targets.temperatures
+        if self.student.temperature not in stored:
+            raise ValueError(
+                f"student.temperature is {self.student.temperature:g}, but soft targets are stored for "
+                f"{', '.join(f'{t:g}' for t in stored)}: an average made at one temperature cannot be turned into "
+                "that at another; add it to soft_targets.temperatures"
+            )
+        return self
+
+    @property
+    def student_model(self) -> AcousticModelConfig:
+        return self.student.model or self.teachers.model
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe given by path, or by name as in `pipelines/`.
+
+    Raises:
+        RecipeError: there is no such recipe.
+    """
+    for path in (Path(name), PIPELINES_DIR / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in PIPELINES_DIR.glob("*.yaml"))
+    nearest = difflib.get_close_matches(Path(name).stem, known, 1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    raise RecipeError(
+        f"recipe {name}: no such file, and no recipe of that name in {PIPELINES_DIR}{hint} "
+        f"(known: {', '.join(known)}; or give the path of a YAML file)"
+    )
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides such as `student.temperature=5`.
+
+    Raises:
+        RecipeError: not YAML, an unknown key, or a value of the wrong kind: names file, key, value, what was
+            expected and the nearest valid key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {path}: expected `section: ...` lines, found {type(values).__name__}")
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"--set {override}: expected key=value, for example student.temperature=5")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override}: {section} is a value ({inner!r}), not a section")
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not readable as YAML: {error}") from error
+
+
+def _explain(error: Any) -> str:
+    """One of pydantic's errors in words: key, value, expectation, nearest valid key."""
+    keys = [str(part) for part in error["loc"]]
+    key = ".".join(part for part in keys if part not in ("espeak", "kaldi", "nemo", "librispeech")) or "recipe"
+    if error["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(keys[-1], _keys_at(keys[:-1]), 1)
+        known = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(_keys_at(keys[:-1]))}"
+        return f"unknown key {key} (value {error['input']!r}); {known}"
+    if error["type"] == "missing":
+        return f"{key} is not set; add it to the recipe, or give it with --set {key}=..."
+    message = error["msg"].removeprefix("Value error, ")
+    return message if error["type"] == "value_error" and key == "recipe" else f"{key}: found {error['input']!r}; {message}"
+
+
+def _keys_at(location: Sequence[str]) -> list[str]:
+    """Valid keys of the section at `location`, from the recipe's JSON schema."""
+    schema = Recipe.model_json_schema()
+    here: Any = schema
+    for part in location:
+        options = [here, *here.get("anyOf", []), *here.get("oneOf", []), *here.get("allOf", [])]
+        for option in (_resolve(schema, o) for o in options):
+            if part in option.get("properties", {}):
+                here = option["properties"][part]
+            elif option.get("properties", {}).get("kind", {}).get("const") == part:
+                here = option
+    return list(_resolve(schema, here).get("properties", {}))
+
+
+def _resolve(schema: Any, node: Any) -> Any:
+    reference = node.get("$ref")
+    return schema["$defs"][reference.split("/")[-1]] if reference else node

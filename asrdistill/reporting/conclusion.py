@@ -1,0 +1,79 @@
+"""What the numbers show, in sentences that stay true when there is no gain, or harm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asrdistill.reporting.report import ROUNDING
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One measure on test: rates in points (percent), turned so that more is better; transfer 0 to 1."""
+
+    measure: str
+    baseline: float
+    ensemble: float
+    student: float
+    spread: float | None
+    transfer: float | None
+
+
+def conclude(report: Mapping[str, Any]) -> list[str]:
+    """Say in one sentence for frame accuracy, and one for WER, what ensemble and student gained on test."""
+    systems = report["systems"]
+    named = [systems[name] for name in ("baseline", "ensemble", "distilled")]
+    spread = systems["baseline"]["spread"]
+    comparisons = [
+        _compare("Frame accuracy", [100 * system["frame_accuracy"]["test"] for system in named],
+                 spread["frame_accuracy"]["test"], report["transfer"]["frame_accuracy"]["value"]),
+        _compare("WER", [-100 * system["wer"]["test"]["wer"] for system in named],
+                 spread["wer"]["test"], report["transfer"]["wer"]["value"]),
+    ]  # fmt: skip
+    return [_sentence(comparison, report["num_teachers"]) for comparison in comparisons]
+
+
+def _compare(measure: str, values: list[float], spread: float | None, transfer: float | None) -> _Comparison:
+    baseline, ensemble, student = values
+    return _Comparison(
+        measure, baseline, ensemble, student, None if spread is None else 100 * spread, transfer
+    )
+
+
+def _sentence(comparison: _Comparison, num_teachers: int) -> str:
+    gain = comparison.ensemble - comparison.baseline
+    members = f"the mean of its {num_teachers} members"
+    start = f"{comparison.measure} on test: the ensemble is {_points(gain)} {members}"
+    above_mean = comparison.student - comparison.baseline
+    if comparison.transfer is None:
+        return (
+            f"{start}, so there is no gain to transfer; "
+            f"the distilled model is {_points(above_mean)} that mean."
+        )
+    return f"{start}; {_student_clause(comparison, above_mean)}.{_caution(gain, comparison.spread)}"
+
+
+def _student_clause(comparison: _Comparison, above_mean: float) -> str:
+    assert comparison.transfer is not None
+    if comparison.transfer < 0:
+        return f"the distilled model is {_points(above_mean)} that mean and keeps none of the gain"
+    if comparison.transfer > 1:
+        above_ensemble = comparison.student - comparison.ensemble
+        share = f"{100 * comparison.transfer:.0f}% of the gain"
+        return f"the distilled model is {_points(above_ensemble)} even the ensemble ({share})"
+    return f"the distilled model keeps {100 * comparison.transfer:.0f}% of that gain"
+
+
+def _points(difference: float) -> str:
+    if abs(difference) <= 100 * ROUNDING:
+        return "exactly as good as"
+    return f"{abs(difference):.2f} points {'better' if difference > 0 else 'worse'} than"
+
+
+def _caution(gain: float, spread: float | None) -> str:
+    if spread is None or gain >= spread:
+        return ""
+    return (
+        f" The gain is smaller than the spread of single models (standard deviation {spread:.2f} points), "
+        "so its share says little."
+    )

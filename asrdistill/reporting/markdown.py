@@ -1,0 +1,105 @@
+"""report.md: the results for a terminal, a code host or a mail."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from asrdistill.reporting import costs
+from asrdistill.reporting.conclusion import conclude
+from asrdistill.reporting.table import (
+    COLUMNS,
+    HINTON_ROWS,
+    HINTON_SOURCE,
+    HINTON_TRANSFER,
+    list_rows,
+    list_transfer_rows,
+)
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Everything of report.json that a reader wants, as Markdown; the pictures are in report.html only."""
+    sections = [
+        [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
+        conclude(report),
+        _results(report),
+        ["## Word errors on test", *_word_errors(report)],
+        [f"## For orientation: {HINTON_SOURCE}", _hinton()],
+        ["## Soft targets", _bullets(report["soft_targets"])],
+        ["## What it took", _costs(report["stages"])],
+        ["## Left out", _left_out(report["left_out"])],
+        ["## Settings", textwrap.indent(dump_settings(report["settings"]), "    ").rstrip()],
+        ["## Versions", _bullets(report["versions"])],
+    ]
+    return "\n\n".join(part for section in sections for part in section) + "\n"
+
+
+def dump_settings(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML, in the order of the recipe."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_<\[|&$])", r"\\\1", text)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    rule = ["---" if column < left else "---:" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+
+
+def _results(report: Mapping[str, Any]) -> list[str]:
+    rows = [(f"{row.system}{f' ({row.note})' if row.note else ''}", *row.cells) for row in list_rows(report)]
+    transfers = [(row.system, "", row.frame_accuracy, row.wer, "") for row in list_transfer_rows(report)]
+    num_teachers = report["num_teachers"]
+    explanation = (
+        f"± is the sample standard deviation over the {num_teachers} teachers. Transfer is "
+        "(student − baseline) / (ensemble − baseline) on test, undefined where the ensemble has no gain. "
+        f"The models tell {report['num_tied_states']} tied states apart."
+    )
+    return [_table(COLUMNS, [*rows, *transfers]), explanation]
+
+
+def _word_errors(report: Mapping[str, Any]) -> list[str]:
+    return [
+        _table(
+            ("system", "word errors"), [(row.system, row.word_errors) for row in list_rows(report)], left=2
+        )
+    ]
+
+
+def _hinton() -> str:
+    rows = [*HINTON_ROWS, ("transfer", *HINTON_TRANSFER)]
+    return _table(("system", "frame accuracy (%)", "WER (%)"), rows)
+
+
+def _bullets(values: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"- {_escape(str(key))}: {_escape(format_value(value))}" for key, value in values.items()
+    )
+
+
+def format_value(value: Any) -> str:
+    """A plain value for a reader: lists separated by commas, floats without noise."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_value(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _costs(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [*costs.list_cost_rows(stages), costs.sum_costs(stages)]
+    return _table(costs.COLUMNS, [(_escape(row.stage), row.time, row.peak_memory, row.size) for row in rows])
+
+
+def _left_out(parts: Sequence[Mapping[str, Any]]) -> str:
+    if not parts:
+        return "Nothing: every utterance was used."
+    return "\n".join(_left_out_line(part) for part in parts)
+
+
+def _left_out_line(part: Mapping[str, Any]) -> str:
+    ids = ", ".join(part["utterance_ids"])
+    named = f": {_escape(ids)}" if ids else ""
+    return f"- {_escape(part['stage'])}: {part['num_utterances']} ({_escape(part['reason'])}){named}"

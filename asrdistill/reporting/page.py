@@ -1,0 +1,97 @@
+"""report.html: one page that needs no network, for a screen of any width, light or dark, and for paper."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from asrdistill.reporting import costs, table
+from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
+from asrdistill.reporting.conclusion import conclude
+from asrdistill.reporting.learning_curves import (
+    LearningCurve,
+    draw_frame_accuracy,
+    draw_student_loss,
+    draw_teacher_loss,
+)
+from asrdistill.reporting.markdown import dump_settings, format_value
+from asrdistill.reporting.svg import Ink
+from asrdistill.reporting.tuning_grid import TuningGrid, common_wer_range, draw_tuning
+
+Figure = tuple[str, Markup]
+"""Caption and SVG."""
+
+
+def render_html(
+    report: Mapping[str, Any],
+    *,
+    teachers: Sequence[LearningCurve],
+    students: Sequence[LearningCurve],
+    tuning: Sequence[TuningGrid],
+    alignment: AlignmentPicture,
+) -> str:
+    """Render the page; the same input gives the same bytes.
+
+    Args:
+        report: what `build_report` gave, or report.json read back.
+        teachers: learning curves of the ensemble's members.
+        students: learning curves of the students.
+        tuning: dev WER over decoding weights, one grid a system.
+        alignment: an utterance to show.
+    """
+    environment = Environment(
+        loader=PackageLoader("asrdistill", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = format_value
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        table=table,
+        rows=table.list_rows(report),
+        transfers=table.list_transfer_rows(report),
+        conclusions=conclude(report),
+        curves=_draw_curves(teachers, students),
+        tuning=_draw_tuning(tuning),
+        alignment=alignment,
+        alignment_svg=Markup(draw_alignment(alignment)),
+        cost_columns=costs.COLUMNS,
+        cost_rows=costs.list_cost_rows(report["stages"]),
+        cost_sum=costs.sum_costs(report["stages"]),
+        settings=dump_settings(report["settings"]),
+        light=Ink,
+    )
+
+
+def _draw_curves(teachers: Sequence[LearningCurve], students: Sequence[LearningCurve]) -> list[Figure]:
+    # The SVGs are our own: their texts are escaped where they are drawn.
+    return [
+        ("Dev frame accuracy (%)", Markup(draw_frame_accuracy(teachers, students))),
+        (
+            "Loss of the teachers (nats per frame): dev solid, training dashed",
+            Markup(draw_teacher_loss(teachers)),
+        ),
+        (
+            "Loss of the students (nats per frame): dev solid, training dashed",
+            Markup(draw_student_loss(students)),
+        ),
+    ]
+
+
+def _draw_tuning(grids: Sequence[TuningGrid]) -> list[Figure]:
+    if not grids:
+        return []
+    wer_range = common_wer_range(grids)
+    return [(_tuning_caption(grid), Markup(draw_tuning(grid, wer_range))) for grid in grids]
+
+
+def _tuning_caption(grid: TuningGrid) -> str:
+    name = {"baseline": "one teacher"}.get(grid.system, grid.system)
+    scale, penalty = grid.chosen
+    caption = f"Dev WER (%) of {name}: acoustic scale {scale:g} and insertion penalty {penalty:g} were chosen"
+    if grid.weights_on_edge:
+        caption += f"; the {' and the '.join(grid.weights_on_edge)} lies on the edge of what was tried"
+    return caption

@@ -1,0 +1,146 @@
+"""report.json: what the systems achieved, what it took, what was left out, and with which settings.
+
+A system is a dict (`S` in the contract of report.json):
+
+    {"frame_accuracy": {"dev": 0.47, "test": 0.47}, "num_parameters": 0,
+     "wer": {"test": {"wer": 0.21, "errors": 10, "words": 50, "ins": 1, "del": 2, "sub": 7, "ser": 0.5}}}
+
+The baseline also has "spread" and "members"; a student also has "hard_weight", "temperature" and "chosen".
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+System = Mapping[str, Any]
+
+SCHEMA = 1
+ROUNDING = 1e-9
+"""Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
+WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Utterances that a stage did not use, and why.
+
+    Attributes:
+        stage: the stage that left them out.
+        reason: in words, what was wrong with them.
+        num_utterances: how many.
+        utterance_ids: their ids, as far as they are to be named.
+    """
+
+    stage: str
+    reason: str
+    num_utterances: int
+    utterance_ids: tuple[str, ...] = ()
+
+
+def mean_system(members: Sequence[System]) -> dict[str, Any]:
+    """Average systems measured one at a time into the baseline.
+
+    Its "spread" is the sample standard deviation (n - 1) over the members; None for a single member.
+    Counts of word errors are averaged too, so they need not be whole numbers.
+    """
+    accuracies = {split: [member["frame_accuracy"][split] for member in members] for split in ("dev", "test")}
+    word_errors = {key: [member["wer"]["test"][key] for member in members] for key in WORD_ERROR_KEYS}
+    return {
+        "frame_accuracy": {split: statistics.fmean(values) for split, values in accuracies.items()},
+        "num_parameters": members[0]["num_parameters"],
+        "wer": {"test": {key: statistics.fmean(values) for key, values in word_errors.items()}},
+        "spread": {
+            "frame_accuracy": {split: _spread(values) for split, values in accuracies.items()},
+            "wer": {"test": _spread(word_errors["wer"])},
+        },
+        "members": list(members),
+    }
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def compute_transfer(baseline: System, ensemble: System, student: System) -> dict[str, Any]:
+    """How much of the ensemble's gain over the baseline the student keeps, on test.
+
+    Value: (student - baseline) / (ensemble - baseline): 1 keeps all, 0 none, below 0 is harm; None
+    (undefined) where the ensemble is not better than the baseline. "ci95" is None: not computed here.
+    Source: the 86% of Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 3, is this ratio.
+    """
+    accuracies = [system["frame_accuracy"]["test"] for system in (baseline, ensemble, student)]
+    negated_wers = [-system["wer"]["test"]["wer"] for system in (baseline, ensemble, student)]
+    return {
+        "frame_accuracy": {"value": _kept_share(*accuracies), "ci95": None},
+        "wer": {"value": _kept_share(*negated_wers), "ci95": None},
+    }
+
+
+def _kept_share(baseline: float, ensemble: float, student: float) -> float | None:
+    gain = ensemble - baseline
+    return (student - baseline) / gain if gain > ROUNDING else None
+
+
+def name_students(students: Sequence[System]) -> list[str]:
+    """Names of the students in the report: by hard weight, and by temperature where a weight has several."""
+    times_used = Counter(student["hard_weight"] for student in students)
+    return [
+        f"distilled_hard_weight_{student['hard_weight']:g}"
+        + (f"_temperature_{student['temperature']:g}" if times_used[student["hard_weight"]] > 1 else "")
+        for student in students
+    ]
+
+
+def build_report(
+    *,
+    recipe: str,
+    num_tied_states: int,
+    teachers: Sequence[System],
+    ensemble: System,
+    students: Sequence[System],
+    soft_targets: Mapping[str, Any],
+    stages: Mapping[str, Mapping[str, float]],
+    left_out: Sequence[LeftOut],
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Put together report.json.
+
+    Args:
+        recipe: name of the recipe.
+        num_tied_states: size of the models' output.
+        teachers: one system each; their mean is the baseline.
+        ensemble: the system that averages the teachers.
+        students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
+        soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
+        stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
+        left_out: what stages did not use.
+        settings: every setting of the recipe, as plain values.
+        versions: of the software used.
+    """
+    chosen = [student for student in students if student["chosen"]]
+    if len(chosen) != 1:
+        raise ValueError(f"students: {len(chosen)} are marked as chosen on dev, expected exactly one")
+    baseline = mean_system(teachers)
+    students = sorted(students, key=lambda student: (student["hard_weight"], student["temperature"]))
+    by_name = dict(zip(name_students(students), map(dict, students), strict=True))
+    return {
+        "schema": SCHEMA,
+        "recipe": recipe,
+        "num_teachers": len(teachers),
+        "num_tied_states": num_tied_states,
+        "systems": {
+            "baseline": baseline,
+            "ensemble": dict(ensemble),
+            "distilled": dict(chosen[0]),
+            **by_name,
+        },
+        "transfer": compute_transfer(baseline, ensemble, chosen[0]),
+        "soft_targets": dict(soft_targets),
+        "stages": {stage: dict(cost) for stage, cost in stages.items()},
+        "left_out": [asdict(part) for part in left_out],
+        "settings": dict(settings),
+        "versions": dict(versions),
+    }

@@ -1,0 +1,159 @@
+"""The table of results: its cells as text, the same in the terminal, in report.md and in report.html."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asrdistill.reporting.conclusion import conclude
+from asrdistill.reporting.report import compute_transfer
+
+HINTON_HARD_WEIGHT = 0.5
+HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
+HINTON_ROWS = (("baseline", "58.9", "10.9"), ("10x ensemble", "61.1", "10.7"), ("distilled", "60.8", "10.7"))
+HINTON_TRANSFER = ("86%", "100%")
+
+COLUMNS = ("system", "frame accuracy dev (%)", "frame accuracy test (%)", "WER test (%)", "parameters")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system of the table, as text.
+
+    Attributes:
+        role: "baseline", "ensemble" or "distilled".
+        system: what the row is called.
+        note: a student's temperature, and why it is singled out; empty for others.
+        chosen: whether it is the student that was chosen on dev.
+        cells: frame accuracy on dev and test, WER on test, number of parameters.
+        word_errors: the WER with its counts, as Kaldi prints them.
+    """
+
+    role: str
+    system: str
+    note: str
+    chosen: bool
+    cells: tuple[str, str, str, str]
+    word_errors: str
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """How much of the ensemble's gain one student keeps, as text."""
+
+    system: str
+    frame_accuracy: str
+    wer: str
+
+
+def list_rows(report: Mapping[str, Any]) -> list[Row]:
+    """The rows of the table: baseline, ensemble, and every student by hard weight."""
+    systems = report["systems"]
+    return [
+        _row("baseline", f"baseline (mean of {report['num_teachers']})", systems["baseline"]),
+        _row("ensemble", f"{report['num_teachers']}x ensemble", systems["ensemble"]),
+        *(_row("distilled", name_student(student), student) for student in _students(report)),
+    ]
+
+
+def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
+    """Transfer of the student that was chosen on dev, and of the one with the paper's hard weight."""
+    rows = []
+    baseline, ensemble = (report["systems"][name] for name in ("baseline", "ensemble"))
+    for student in _students(report):
+        if student["chosen"]:
+            transfer = report["transfer"]
+        elif student["hard_weight"] == HINTON_HARD_WEIGHT:
+            transfer = compute_transfer(baseline, ensemble, student)
+        else:
+            continue
+        shares = (_share(transfer[measure]) for measure in ("frame_accuracy", "wer"))
+        rows.append(TransferRow(f"transfer, hard weight {student['hard_weight']:g}", *shares))
+    return rows
+
+
+def name_student(student: Mapping[str, Any]) -> str:
+    """What a student is called in tables."""
+    return f"distilled, hard weight {student['hard_weight']:g}"
+
+
+def _students(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (system for name, system in report["systems"].items() if name.startswith("distilled_"))
+
+
+def _row(role: str, label: str, system: Mapping[str, Any]) -> Row:
+    spread = system.get("spread", {"frame_accuracy": {"dev": None, "test": None}, "wer": {"test": None}})
+    word_errors = system["wer"]["test"]
+    cells = (
+        _percent(system["frame_accuracy"]["dev"], spread["frame_accuracy"]["dev"]),
+        _percent(system["frame_accuracy"]["test"], spread["frame_accuracy"]["test"]),
+        _percent(word_errors["wer"], spread["wer"]["test"]),
+        f"{system['num_parameters']:,}",
+    )
+    return Row(role, label, _note(system), bool(system.get("chosen")), cells, _word_errors(word_errors))
+
+
+def _note(system: Mapping[str, Any]) -> str:
+    notes = [f"T = {system['temperature']:g}"] if "temperature" in system else []
+    if system.get("chosen"):
+        notes.append("chosen on dev")
+    if system.get("hard_weight") == HINTON_HARD_WEIGHT:
+        notes.append("Hinton's weight")
+    return ", ".join(notes)
+
+
+def _percent(value: float, spread: float | None) -> str:
+    return f"{100 * value:.2f}" if spread is None else f"{100 * value:.2f} ± {100 * spread:.2f}"
+
+
+def _word_errors(counted: Mapping[str, float]) -> str:
+    count = {key: _count(counted[key]) for key in ("errors", "words", "ins", "del", "sub")}
+    return (
+        f"%WER {100 * counted['wer']:.2f} [ {count['errors']} / {count['words']}, {count['ins']} ins, "
+        f"{count['del']} del, {count['sub']} sub ] %SER {100 * counted['ser']:.2f}"
+    )
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def _share(transfer: Mapping[str, Any]) -> str:
+    if transfer["value"] is None:
+        return "undefined"
+    share = f"{100 * transfer['value']:.0f}%"
+    if transfer["ci95"] is None:
+        return share
+    low, high = transfer["ci95"]
+    return f"{share} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def render_table(report: Mapping[str, Any]) -> str:
+    """The results as aligned plain text for a terminal: table, transfer, word errors, what they show."""
+    rows = list_rows(report)
+    header = [("", "frame accuracy (%)", "", "WER (%)", ""), ("system", "dev", "test", "test", "parameters")]
+    lines = [(row.system, *row.cells) for row in rows]
+    transfers = [(row.system, "", row.frame_accuracy, row.wer, "") for row in list_transfer_rows(report)]
+    hinton = [(f"Hinton 2015, {name}", "", accuracy, wer, "") for name, accuracy, wer in HINTON_ROWS]
+    hinton.append(("Hinton 2015, transfer", "", *HINTON_TRANSFER, ""))
+    aligned = _align([*header, *lines, *transfers, *hinton])
+    rule = "-" * max(map(len, aligned))
+    first_transfer = len(header) + len(lines)
+    first_hinton = first_transfer + len(transfers)
+    notes = [f"   {row.note}" if row.note else "" for row in rows]
+    body = [line + note for line, note in zip(aligned[2:first_transfer], notes, strict=True)]
+    errors = _align([(row.system, row.word_errors) for row in rows], left=2)
+    blocks = [[*aligned[:2], rule, *body], aligned[first_transfer:first_hinton], aligned[first_hinton:]]
+    table = f"\n{rule}\n".join("\n".join(block) for block in blocks)
+    return "\n".join([table, "", "Word errors on test", *errors, "", *conclude(report)]) + "\n"
+
+
+def _align(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Pad the first `left` columns on the right, the others on the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "   ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]

@@ -1,0 +1,5 @@
+"""The stages, in the order in which they run; each module has SETTINGS, READS, WRITES and `run`.
+
+SETTINGS: keys of the recipe that its result depends on; READS and WRITES: files, relative to the experiment.
+A stage never imports another stage: they meet in files alone.
+"""

@@ -1,0 +1,164 @@
+"""All results to report.json, report.md and report.html, and the table on the terminal."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrdistill.corpus.manifest import read_manifest
+from asrdistill.experiment import Experiment, atomic_path, list_versions, write_json
+from asrdistill.features.frame_store import FrameStore
+from asrdistill.hmm.alignment import read_ctm, read_unaligned
+from asrdistill.recipe import Recipe
+from asrdistill.reporting.alignment_picture import AlignmentPicture
+from asrdistill.reporting.learning_curves import LearningCurve
+from asrdistill.reporting.markdown import render_markdown
+from asrdistill.reporting.page import render_html
+from asrdistill.reporting.report import LeftOut, build_report
+from asrdistill.reporting.tuning_grid import TuningGrid
+
+SPLITS = ("train", "dev", "test")
+EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
+SETTINGS = ("corpus", "lexicon", "validation", "features", "alignment", "teachers", "soft_targets", "student",
+            "language_model", "graph", "decoder", "tuning")  # fmt: skip
+READS = tuple(f"{stage}/stamp.json" for stage in EARLIER_STAGES)
+WRITES = ("report/report.json", "report/report.md", "report/report.html")
+
+
+def run(recipe: Recipe, experiment: Experiment) -> None:
+    """Gather what the stages left and publish the report."""
+    folder = experiment.stage_dir("report")
+    score_dir = experiment.stage_dir("score")
+    teachers = [_read(path) for path in sorted(score_dir.glob("systems/teacher_*.json"))]
+    ensemble = _read(score_dir / "systems/ensemble.json")
+    students = _read_students(recipe, experiment)
+    report = build_report(
+        recipe=experiment.dir.name,
+        num_tied_states=_read(experiment.dir / "soft_targets/shards/index.json")["num_pdfs"],
+        teachers=[_as_system(system) for system in teachers],
+        ensemble=_as_system(ensemble),
+        students=[_as_system(system) for system in students],
+        soft_targets=_describe_soft_targets(experiment),
+        stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
+        left_out=_list_left_out(experiment, teachers + [ensemble] + students),
+        versions=list_versions(),
+        settings=recipe.model_dump(mode="json"),
+    )
+    write_json(folder / "report.json", report)
+    _publish(folder / "report.md", render_markdown(report))
+    chosen = next(system for system in students if system["chosen"])
+    page = render_html(
+        report,
+        teachers=_read_curves(experiment.dir / "teachers/curves.json"),
+        students=_read_curves(experiment.dir / "student/curves.json"),
+        tuning=[
+            _describe_tuning(name, system)
+            for name, system in (("baseline", teachers[0]), ("ensemble", ensemble), ("distilled", chosen))
+        ],
+        alignment=_draw_utterance(recipe, experiment),
+    )
+    _publish(folder / "report.html", page)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _publish(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _as_system(scored: dict[str, Any]) -> dict[str, Any]:
+    """A system's entry in report.json: its result without what only the pictures need."""
+    wanted = ("frame_accuracy", "num_parameters", "wer", "hard_weight", "temperature", "chosen")
+    return {key: scored[key] for key in wanted if key in scored}
+
+
+def _read_students(recipe: Recipe, experiment: Experiment) -> list[dict[str, Any]]:
+    """The students' results with what tells them apart; dev frame accuracy chooses one."""
+    paths = sorted(experiment.stage_dir("score").glob("systems/student_*.json"))
+    students = [_read(path) for path in paths]
+    best = max(range(len(students)), key=lambda i: students[i]["frame_accuracy"]["dev"])
+    return [
+        {**student, "hard_weight": weight, "temperature": recipe.student.temperature, "chosen": number == best}
+        for number, (student, weight) in enumerate(zip(students, recipe.student.hard_weight, strict=True))
+    ]
+
+
+def _describe_soft_targets(experiment: Experiment) -> dict[str, Any]:
+    index = _read(experiment.dir / "soft_targets/shards/index.json")
+    shards = [shard for many in index["splits"].values() for shard in many]
+    frames = sum(shard["num_frames"] for shard in shards)
+    size_bytes = sum((experiment.dir / "soft_targets/shards" / shard["file"]).stat().st_size for shard in shards)
+    return {
+        "bytes_per_frame": 2.0 * index["num_pdfs"] * len(index["temperatures"]),
+        "shard_bytes_per_frame": round(size_bytes / frames, 1),
+        "codec": index["codec"],
+        "temperatures": index["temperatures"],
+        "num_shards": len(shards),
+    }
+
+
+def _describe_stage(experiment: Experiment, stage: str) -> dict[str, Any]:
+    stamp = experiment.stamp_of(stage)
+    assert stamp is not None, stage
+    measured = {key: stamp[key] for key in ("seconds", "peak_memory_mb")}
+    return {**measured, "size_bytes": experiment.size_bytes(stage)}
+
+
+def _list_left_out(experiment: Experiment, systems: Sequence[dict[str, Any]]) -> list[LeftOut]:
+    validation = _read(experiment.dir / "prepare/validation.json")
+    left_out = [
+        LeftOut("prepare", f"{split}: {kind}", fault["count"], tuple(fault["ids"]))
+        for split, found in validation["splits"].items()
+        for kind, fault in found["faults"].items()
+    ]
+    for split in SPLITS:
+        names = read_unaligned(experiment.stage_dir("align"), split)
+        if names:
+            left_out.append(LeftOut("align", f"{split}: too few frames for the transcript", len(names), tuple(names)))
+    incomplete = sorted({name for system in systems for name in system["incomplete"]})
+    if incomplete:
+        reason = "test: search reached no sentence end with at least one system; best partial hypothesis scored"
+        left_out.append(LeftOut("score", reason, len(incomplete), tuple(incomplete)))
+    return left_out
+
+
+def _read_curves(path: Path) -> list[LearningCurve]:
+    return [
+        LearningCurve(c["name"], c["dev_frame_accuracy"], c["train_loss"], c["dev_cross_entropy"], c["best_epoch"])
+        for c in _read(path)
+    ]
+
+
+def _describe_tuning(name: str, system: dict[str, Any]) -> TuningGrid:
+    tuning = system["tuning"]
+    scales = sorted({point[0] for point in tuning["grid"]})
+    penalties = sorted({point[1] for point in tuning["grid"]})
+    wer = np.zeros((len(scales), len(penalties)))
+    for scale, penalty, value in tuning["grid"]:
+        wer[scales.index(scale), penalties.index(penalty)] = value
+    return TuningGrid(name, scales, penalties, wer, (tuning["acoustic_scale"], tuning["insertion_penalty"]))
+
+
+def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
+    """The dev utterance of three to five words that is nearest to two seconds long."""
+    store = FrameStore(experiment.stage_dir("features"), "dev")
+    utterances = read_manifest(experiment.dir / "prepare/manifests/dev.jsonl")
+    shift_s = recipe.features.frame_shift_s
+    phones = read_ctm(experiment.dir / "align/dev.phones.ctm", shift_s)
+    words = read_ctm(experiment.dir / "align/dev.words.ctm", shift_s)
+    candidates = [i for i, u in enumerate(utterances) if u.id in words]
+    index = min(candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2)))
+    chosen = utterances[index]
+    return AlignmentPicture(
+        chosen.id,
+        chosen.text,
+        store.frames_of(index).astype(np.float32),
+        shift_s,
+        [(s.name, s.start, s.end) for s in phones[chosen.id]],
+        [(s.name, s.start, s.end) for s in words[chosen.id]],
+    )

@@ -1,0 +1,45 @@
+"""Shards to a distilled model: one student for each hard weight of the recipe, as one stack."""
+
+from asrdistill.experiment import Experiment, write_json
+from asrdistill.nn.checkpoint import save_model
+from asrdistill.nn.training import Objective, Trainer
+from asrdistill.progress import say
+from asrdistill.recipe import Recipe
+from asrdistill.targets.shards import ShardReader
+
+SETTINGS = ("student", "teachers.model")
+READS = ("soft_targets/shards/index.json",)
+WRITES = ("student/model.safetensors", "student/curves.json")
+
+
+def run(recipe: Recipe, experiment: Experiment) -> None:
+    """Train the students from the shards alone; dev frame accuracy chooses the hard weight."""
+    folder = experiment.stage_dir("student")
+    config = recipe.student
+    shards = ShardReader(experiment.dir / "soft_targets/shards")
+    trainer = Trainer(
+        sizes=recipe.student_model.layer_sizes(shards.num_bins, shards.num_pdfs),
+        context=recipe.student_model.context,
+        config=config.training,
+        objective=Objective(config.hard_weight, config.temperature),
+        train_frames=shards.load("train", config.temperature),
+        dev_frames=shards.load("dev", config.temperature),
+        # One seed for all: the students differ in nothing but the hard weight.
+        seeds=[config.seed] * len(config.hard_weight),
+        order_seed=config.seed,
+        checkpoint_path=folder / "checkpoint.safetensors",
+    )
+    state = trainer.train()
+    names = [f"hard weight {weight:g}" for weight in config.hard_weight]
+    accuracies = [max(history.dev_frame_accuracy) for history in state.histories]
+    chosen = accuracies.index(max(accuracies))
+    say(f"  chosen on dev: {names[chosen]}, frame accuracy {100 * accuracies[chosen]:.2f}%")
+    write_json(folder / "curves.json", state.describe_curves(names))
+    description = {
+        "hard_weights": list(config.hard_weight),
+        "temperature": config.temperature,
+        "chosen": chosen,
+        "compute_dtype": state.compute_dtype,
+    }
+    save_model(folder / "model.safetensors", state.best, description)
+    trainer.checkpoint_path.unlink()

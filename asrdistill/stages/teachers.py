@@ -1,0 +1,48 @@
+"""Frames and alignments to an ensemble: models that differ only in the seed of their initial weights."""
+
+from asrdistill.experiment import Experiment, write_json
+from asrdistill.features.frame_store import FrameStore
+from asrdistill.hmm.alignment import read_pdf_ids
+from asrdistill.hmm.topology import TiedStates
+from asrdistill.nn.checkpoint import save_model
+from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.training import Objective, Trainer
+from asrdistill.recipe import Recipe
+
+SETTINGS = ("teachers",)
+READS = (
+    "align/tied_states.json",
+    *(f"features/{split}.{kind}" for split in ("train", "dev") for kind in ("f16", "json")),
+    *(f"align/{split}.npy" for split in ("train", "dev")),
+)
+WRITES = ("teachers/model.safetensors", "teachers/curves.json")
+
+
+def run(recipe: Recipe, experiment: Experiment) -> None:
+    """Train all teachers as one stack."""
+    folder = experiment.stage_dir("teachers")
+    config = recipe.teachers
+    tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
+    seeds = [config.seed + member for member in range(config.num_teachers)]
+    trainer = Trainer(
+        sizes=config.model.layer_sizes(recipe.features.num_mel_bins, tied_states.num_pdfs),
+        context=config.model.context,
+        config=config.training,
+        objective=Objective((1.0,) * len(seeds)),
+        train_frames=read_frames(experiment, "train"),
+        dev_frames=read_frames(experiment, "dev"),
+        seeds=seeds,
+        order_seed=config.seed,
+        checkpoint_path=folder / "checkpoint.safetensors",
+    )
+    state = trainer.train()
+    write_json(folder / "curves.json", state.describe_curves([f"teacher {seed}" for seed in seeds]))
+    save_model(folder / "model.safetensors", state.best, {"seeds": seeds, "compute_dtype": state.compute_dtype})
+    trainer.checkpoint_path.unlink()
+
+
+def read_frames(experiment: Experiment, split: str) -> LabelledFrames:
+    """The frames of a split with their hard targets."""
+    store = FrameStore(experiment.stage_dir("features"), split)
+    pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, store.num_frames)
+    return LabelledFrames(store.frames, store.starts, pdf_ids)

@@ -1,0 +1,157 @@
+"""A made-up but lifelike result, with text that needs escaping, to render in every test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asrdistill.reporting.alignment_picture import AlignmentPicture
+from asrdistill.reporting.learning_curves import LearningCurve
+from asrdistill.reporting.report import LeftOut, build_report
+from asrdistill.reporting.tuning_grid import TuningGrid
+
+NASTY_ID = "utt_7<b>&|$x_1$"
+
+
+def make_system(
+    test: float, errors: int, dev: float = 0.5, num_parameters: int = 1_234_567, **more: Any
+) -> dict[str, Any]:
+    """A system with 1000 test words."""
+    counts = {"errors": errors, "words": 1000, "ins": 3, "del": 5, "sub": errors - 8, "ser": 0.4375}
+    return {
+        "frame_accuracy": {"dev": dev, "test": test},
+        "num_parameters": num_parameters,
+        "wer": {"test": {"wer": errors / 1000, **counts}},
+        **more,
+    }
+
+
+def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dict[str, Any]:
+    """A report whose ten teachers have a mean test frame accuracy of 0.62 and a mean WER of 0.15."""
+    accuracies = 0.62 + 0.001 * np.array([-4, -3, -2, -1, 0, 0, 1, 2, 3, 4])
+    errors = [144, 146, 148, 149, 150, 150, 151, 152, 154, 156]
+    teachers = [
+        make_system(float(accuracy), count, dev=float(accuracy) + 0.0067)
+        for accuracy, count in zip(accuracies, errors, strict=True)
+    ]
+    return build_report(
+        recipe="espeak",
+        num_tied_states=120,
+        teachers=teachers,
+        ensemble=ensemble,
+        students=students,
+        soft_targets={
+            "bytes_per_frame": 31.25,
+            "codec": "top_k",
+            "temperatures": [2.0, 5.0],
+            "num_shards": 12,
+        },
+        stages={
+            "prepare": {"seconds": 21.4, "peak_memory_mb": 310.0, "size_bytes": 91_400_000},
+            "features": {"seconds": 16.2, "peak_memory_mb": 402.5, "size_bytes": 58_000_000},
+            "align": {"seconds": 47.9, "peak_memory_mb": 890.0, "size_bytes": 2_100_000},
+            "teachers": {"seconds": 3721.0, "peak_memory_mb": 2410.0, "size_bytes": 49_400_000},
+            "soft_targets": {"seconds": 30.3, "peak_memory_mb": 1200.0, "size_bytes": 143_000_000},
+            "student": {"seconds": 184.0, "peak_memory_mb": 1500.0, "size_bytes": 19_800_000},
+            "score": {"seconds": 75.6, "peak_memory_mb": 700.0},
+        },
+        left_out=[
+            LeftOut("prepare", "shorter than 0.1 s", 2),
+            LeftOut("align", "no path through the <transcript>", 2, (NASTY_ID, "speaker03-0017")),
+        ],
+        settings={
+            "teachers": {"num_members": 10, "model": {"num_layers": 4, "width": 256, "activation": "relu"}},
+            "student": {"temperature": 2.0, "hard_weights": [0.0, 0.25, 0.5, 1.0], "note": "<i>& 5 > 4</i>"},
+        },
+        versions={"asrdistill": "0.1.0", "python": "3.11.7", "torch": "2.11.0+cpu"},
+    )
+
+
+def make_students() -> list[dict[str, Any]]:
+    """Four hard weights; 0.25 is the one chosen on dev."""
+    settings = [
+        (0.0, 0.6312, 146, False),
+        (0.25, 0.6343, 143, True),
+        (0.5, 0.6331, 144, False),
+        (1.0, 0.6224, 149, False),
+    ]
+    return [
+        make_system(test, errors, dev=test + 0.004, hard_weight=weight, temperature=2.0, chosen=chosen)
+        for weight, test, errors, chosen in settings
+    ]
+
+
+@pytest.fixture(scope="session")
+def report_of_test() -> Callable[..., dict[str, Any]]:
+    """Build a report of an ensemble and one student from their test frame accuracies and word errors."""
+
+    def build(ensemble: tuple[float, int], student: tuple[float, int]) -> dict[str, Any]:
+        more = {"hard_weight": 0.5, "temperature": 2.0, "chosen": True}
+        return make_report(make_system(*ensemble), [make_system(*student, **more)])
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def report() -> dict[str, Any]:
+    return make_report(make_system(0.6375, 142, dev=0.6419, num_parameters=12_345_670), make_students())
+
+
+def _curve(name: str, end: float, loss: float, num_epochs: int, rng: np.random.Generator) -> LearningCurve:
+    epochs = np.arange(1, num_epochs + 1)
+    accuracy = end - 0.22 * np.exp(-epochs / 3) + rng.normal(0, 0.002, num_epochs)
+    dev_loss = loss + 1.1 * np.exp(-epochs / 2.5) + rng.normal(0, 0.006, num_epochs)
+    train_loss = loss - 0.15 + 1.2 * np.exp(-epochs / 3)
+    return LearningCurve(
+        name, accuracy.tolist(), train_loss.tolist(), dev_loss.tolist(), int(np.argmax(accuracy)) + 1
+    )
+
+
+def _grid(system: str, best: float, rng: np.random.Generator) -> TuningGrid:
+    scales, penalties = [0.05, 0.075, 0.1, 0.125, 0.15, 0.2], [-1.0, 0.0, 1.0, 2.0]
+    scale, penalty = np.meshgrid(scales, penalties, indexing="ij")
+    wer = best + 9 * (scale - 0.11) ** 2 + 0.006 * (penalty - 0.4) ** 2 + rng.normal(0, 0.0008, scale.shape)
+    row, column = np.unravel_index(np.argmin(wer), wer.shape)
+    return TuningGrid(system, scales, penalties, wer, (scales[row], penalties[column]))
+
+
+def make_alignment() -> AlignmentPicture:
+    """1.85 s of bands whose energy changes with each phone."""
+    rng = np.random.default_rng(4)
+    phones = ["SIL", "DH", "AH0", "K", "W", "IH1", "K", "B", "R", "AW1", "N", "F", "AA1", "K", "S", "SIL"]
+    lengths = [22, 4, 5, 9, 6, 8, 10, 7, 6, 18, 9, 13, 17, 9, 18, 24]
+    ends = np.cumsum(lengths).tolist()
+    starts = [0, *ends[:-1]]
+    log_mel = np.full((ends[-1], 40), -9.0)
+    for phone, start, end in zip(phones, starts, ends, strict=True):
+        centres = rng.uniform(3, 36, 3)
+        shape = sum(np.exp(-(((np.arange(40) - centre) / 3.5) ** 2)) for centre in centres)
+        log_mel[start:end] += (0.5 if phone == "SIL" else 7.0) * shape
+    log_mel += rng.normal(0, 0.6, log_mel.shape)
+    segments = list(zip(phones, starts, ends, strict=True))
+    words = [("the", starts[1], ends[2]), ("quick", starts[3], ends[6]), ("<brown>", starts[7], ends[10]),
+             ("$fox$", starts[11], ends[14])]  # fmt: skip
+    return AlignmentPicture(NASTY_ID, "the quick <brown> $fox$", log_mel, 0.01, segments, words)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, Any]:
+    """The arguments of `render_html` after the report."""
+    rng = np.random.default_rng(3)
+    students = [
+        ("hard weight 0", 0.635, 2.1),
+        ("hard weight 0.25", 0.638, 2.0),
+        ("hard weight 0.5", 0.637, 1.8),
+        ("hard weight 1", 0.626, 1.28),
+    ]
+    return {
+        "teachers": [_curve(f"teacher {member}", 0.627, 1.3, 10 + member % 3, rng) for member in range(10)],
+        "students": [_curve(name, end, loss, 14, rng) for name, end, loss in students],
+        "tuning": [
+            _grid("baseline", 0.15, rng),
+            _grid("ensemble", 0.141, rng),
+            _grid("distilled", 0.143, rng),
+        ],
+        "alignment": make_alignment(),
+    }

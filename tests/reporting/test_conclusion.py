@@ -1,0 +1,48 @@
+"""The sentences stay true with a gain, without one, and with harm (baseline: 62% of frames, 15% WER)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from asrdistill.reporting.conclusion import conclude
+
+MEAN = "the mean of its 10 members"
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "student", "frames", "words"),
+    [
+        ((0.63, 140), (0.628, 145), f"1.00 points better than {MEAN}; "
+         "the distilled model keeps 80% of that gain.",
+         f"1.00 points better than {MEAN}; the distilled model keeps 50% of that gain."),
+        ((0.63, 140), (0.61, 160), "the distilled model is 1.00 points worse than that mean and keeps none",
+         "the distilled model is 1.00 points worse than that mean and keeps none"),
+        ((0.63, 140), (0.635, 138), "0.50 points better than even the ensemble (150% of the gain).",
+         "0.20 points better than even the ensemble (120% of the gain)."),
+        ((0.61, 155), (0.63, 150), f"1.00 points worse than {MEAN}, so there is no gain to transfer; "
+         "the distilled model is 1.00 points better than that mean.",
+         f"0.50 points worse than {MEAN}, so there is no gain to transfer; "
+         "the distilled model is exactly as good as that mean."),
+    ],
+    ids=["kept in part", "harmed", "surpassed", "no gain"],
+)  # fmt: skip
+def test_sentences(
+    report_of_test: Callable[..., dict[str, Any]],
+    ensemble: tuple[float, int],
+    student: tuple[float, int],
+    frames: str,
+    words: str,
+) -> None:
+    frame_sentence, word_sentence = conclude(report_of_test(ensemble, student))
+    assert frame_sentence.startswith("Frame accuracy on test: ") and frames in frame_sentence
+    assert word_sentence.startswith("WER on test: ") and words in word_sentence
+    assert "spread" not in frame_sentence
+
+
+def test_a_gain_within_the_spread_is_said_to_say_little(
+    report_of_test: Callable[..., dict[str, Any]],
+) -> None:
+    frame_sentence, word_sentence = conclude(report_of_test((0.621, 149), (0.6205, 149)))
+    assert "smaller than the spread of single models (standard deviation 0.26 points)" in frame_sentence
+    assert "smaller than the spread of single models (standard deviation 0.36 points)" in word_sentence

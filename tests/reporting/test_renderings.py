@@ -1,0 +1,164 @@
+"""Table, Markdown and page: complete, escaped, without network, the same bytes every time."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from asrdistill.reporting.markdown import render_markdown
+from asrdistill.reporting.page import render_html
+from asrdistill.reporting.table import render_table
+
+NUMBERS = [
+    "62.67 ± 0.26", "62.00 ± 0.26", "15.00 ± 0.36", "1,234,567", "64.19", "63.75", "14.20", "12,345,670",
+    "63.52", "63.12", "14.60", "63.83", "63.43", "14.30", "63.71", "63.31", "14.40",
+    "62.64", "62.24", "14.90",
+    "82%", "88%", "75%", "chosen on dev", "58.9", "10.9", "61.1", "10.7", "60.8", "86%",
+    "%WER 15.00 [ 150 / 1000, 3 ins, 5 del, 142 sub ] %SER 43.75",
+    "%WER 14.30 [ 143 / 1000, 3 ins, 5 del, 135 sub ] %SER 43.75",
+]  # fmt: skip
+COSTS = ["21.4 s", "1 h 02 min", "3 min 04 s", "2.4 GB", "91.4 MB", "363.7 MB", "1 h 08 min"]
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        self.text += text
+
+
+@pytest.fixture(scope="module")
+def page_source(report: dict[str, Any], pictures: dict[str, Any]) -> str:
+    return render_html(report, **pictures)
+
+
+@pytest.fixture(scope="module")
+def page(page_source: str) -> Page:
+    return Page(page_source)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_number_of_the_table_is_in_every_rendering(
+    report: dict[str, Any], page: Page, number: str
+) -> None:
+    assert number in render_table(report)
+    assert number in render_markdown(report)
+    assert number in page.text
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_costs_are_shown(report: dict[str, Any], page: Page, cost: str) -> None:
+    assert cost in render_markdown(report)
+    assert cost in page.text
+
+
+def test_table_is_aligned(report: dict[str, Any]) -> None:
+    lines = render_table(report).splitlines()
+    first, last = (
+        next(line for line in lines if start in line) for start in ("baseline (mean", "hard weight 1 ")
+    )
+    assert first.index("1,234,567") == last.index("1,234,567")
+    assert first.index(".00 ± 0.36") + len(".00 ± 0.36") == last.index(".90") + len(".90")
+
+
+def test_no_gain_is_said_in_words(
+    report_of_test: Callable[..., dict[str, Any]], pictures: dict[str, Any]
+) -> None:
+    report = report_of_test((0.61, 155), (0.63, 150))
+    for rendering in (
+        render_table(report),
+        render_markdown(report),
+        Page(render_html(report, **pictures)).text,
+    ):
+        cells = re.sub(r"[\s|]+", "", rendering)
+        assert "transfer,hardweight0.5undefinedundefined" in cells
+        assert "no gain to transfer" in rendering
+
+
+def test_interval_is_shown_where_there_is_one(report: dict[str, Any]) -> None:
+    with_interval = json.loads(json.dumps(report))
+    with_interval["transfer"]["wer"]["ci95"] = [0.611, 1.02]
+    assert "88% [61, 102]" in render_table(with_interval)
+
+
+def test_page_fetches_nothing(page: Page, page_source: str) -> None:
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "poster", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    assert "@import" not in page_source
+    assert not re.search(r"url\((?!#)", page_source)
+
+
+def test_page_is_well_formed(page: Page) -> None:
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    references = {
+        value[5:-1] for _, tag in page.tags if (value := tag.get("clip-path") or "").startswith("url(#")
+    }
+    assert references <= set(ids)
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+
+
+def test_only_the_spectrogram_is_a_bitmap(page: Page) -> None:
+    tags = [tag for tag, _ in page.tags]
+    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (7, 1, 0)
+
+
+def test_pictures_take_their_colours_from_the_page(page: Page) -> None:
+    styles = " ".join(attributes.get("style") or "" for _, attributes in page.tags)
+    assert "var(--distilled)" in styles
+    assert not re.search(r"#[0-9a-f]{6}", styles)
+
+
+def test_text_is_escaped_and_shown(report: dict[str, Any], page: Page, page_source: str) -> None:
+    assert not {"b", "brown", "transcript", "i"} & {tag for tag, _ in page.tags}
+    assert page.text.count("utt_7<b>&|$x_1$") == 2
+    for shown in ("“the quick <brown> $fox$”", "no path through the <transcript>", "<i>& 5 > 4</i>"):
+        assert shown in page.text
+    markdown = render_markdown(report)
+    assert r"utt\_7\<b>\&\|\$x\_1\$, speaker03-0017" in markdown
+    assert "    student:\n      temperature: 2.0\n" in markdown
+
+
+def test_words_and_phones_are_written_in_the_picture(page: Page) -> None:
+    assert "$fox$" in page.text.replace("“the quick <brown> $fox$”", "")
+    assert "AH0" in page.text
+
+
+def test_same_input_same_bytes(report: dict[str, Any], pictures: dict[str, Any], page_source: str) -> None:
+    assert render_html(report, **pictures) == page_source
+    reread = json.loads(json.dumps(report))
+    assert render_html(reread, **pictures) == page_source
+    assert render_markdown(reread) == render_markdown(report)
+    assert render_table(reread) == render_table(report)
+
+
+def test_nothing_left_out_is_said(report: dict[str, Any], pictures: dict[str, Any]) -> None:
+    complete = {**report, "left_out": []}
+    for rendering in (render_markdown(complete), render_html(complete, **pictures)):
+        assert "Nothing: every utterance was used." in rendering
