@@ -13,8 +13,8 @@ Train an ensemble of ten speech-recognition acoustic models and distil it into o
 (Hinton, Vinyals & Dean 2015, section 3)."""
 
 EPILOG = """\
-A run goes through eight stages; each leaves its results in EXP/<stage>/ and is skipped when they are there and
-nothing that they depend on has changed:
+A run goes through eight stages; each leaves its results in EXP/<stage>/ and is skipped when they are there
+and nothing that they depend on has changed:
 
   prepare       recordings and transcripts -> manifests and lexicon, checked
   features      -> 40 log-mel coefficients every 10 ms, normalised, in a memory-mapped store
@@ -36,7 +36,8 @@ examples:
 
 RUN_EPILOG = """\
 RECIPE is a YAML file, or the name of one in pipelines/. Every setting is described there and in the report.
---set takes a setting's full name and a YAML value: --set teachers.training.num_epochs=12 --set student.hard_weight=[0.5,0.1]
+--set takes a setting's full name and a YAML value:
+  --set teachers.training.num_epochs=12 --set student.hard_weight=[0.5,0.1]
 Interrupted at any time, the same command goes on where it stopped."""
 
 
@@ -55,19 +56,30 @@ def main() -> None:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("asrdistill", description=DESCRIPTION, epilog=EPILOG, formatter_class=plain)
+    parser = argparse.ArgumentParser(
+        "asrdistill", description=DESCRIPTION, epilog=EPILOG, formatter_class=plain
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a recipe", epilog=RUN_EPILOG, formatter_class=plain)
     run.add_argument("recipe", metavar="RECIPE", help="YAML file, or name of one in pipelines/")
     run.add_argument("--exp", type=Path, metavar="DIR", help="experiment folder (default exp/<recipe>)")
     run.add_argument("--stage", default="report", metavar="NAME", help="last stage to run (default: report)")
-    run.add_argument("--force", action="append", default=[], metavar="NAME", help="do this stage again; may be repeated")
     run.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override a setting; may be repeated"
+        "--force", action="append", default=[], metavar="NAME", help="do this stage again; may be repeated"
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override a setting; may be repeated",
     )
     run.set_defaults(command=_run)
     status = commands.add_parser("status", help="show an experiment's stages, progress, time and disk")
-    status.add_argument("experiment", type=Path, metavar="EXP", help="experiment folder, for example exp/espeak")
+    status.add_argument(
+        "experiment", type=Path, metavar="EXP", help="experiment folder, for example exp/espeak"
+    )
     status.set_defaults(command=_show_status)
     return parser.parse_args(words)
 

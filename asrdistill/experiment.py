@@ -8,12 +8,14 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from asrdistill.errors import ExperimentError
 
@@ -24,18 +26,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     An exception leaves neither the temporary file nor a published one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_dir(path.parent)
-    except OSError as error:
-        raise _disk_error(path, error) from error
+        with explained_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_dir(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def sync_dir(path: Path) -> None:
@@ -47,13 +49,37 @@ def sync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(path: Path, error: OSError) -> Exception:
-    if error.errno == errno.ENOSPC:
-        return ExperimentError(
-            f"{path}: the disk is full; nothing was published, what was finished is kept: "
-            "free some space, or choose another folder with EXP=DIR, and run again"
-        )
-    return error
+@contextmanager
+def explained_disk_errors(path: Path) -> Iterator[None]:
+    """Tell what the user can mend of what goes wrong while `path` is written.
+
+    Raises:
+        ExperimentError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = _describe_disk_error(error)
+        if reason is None:
+            raise
+        raise ExperimentError(
+            f"{path}: {reason}; nothing was published there, what was finished is kept: "
+            "make room, or choose another folder with EXP=DIR (make) or --exp DIR, and run again"
+        ) from error
+
+
+def _describe_disk_error(error: Exception) -> str | None:
+    """What is wrong with the disk; None where it is something else."""
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "your share of the disk (quota) is used up",
+        errno.EACCES: "you may not write there",
+        errno.EROFS: "the disk is read-only",
+    }
+    if isinstance(error, OSError):
+        return reasons.get(error.errno or 0)
+    # safetensors gives the number in its text alone.
+    return next((reason for code, reason in reasons.items() if f"os error {code})" in str(error)), None)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,7 +102,7 @@ class StagePlan:
         name: of the stage, and of its folder.
         settings: its part of the recipe, plain values.
         reads: files it reads, relative to the experiment, or absolute where they lie outside it.
-        writes: files or folders it leaves, relative to the experiment.
+        writes: files and folders (with a slash at the end) it leaves, relative to the experiment.
     """
 
     name: str
@@ -122,9 +148,21 @@ class Experiment:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ExperimentError(
-                    f"experiment {self.dir}: another run is working in it; wait for it, or choose another folder"
+                    f"experiment {self.dir}: another run is working in it; wait for it, "
+                    "or choose another folder with EXP=DIR (make) or --exp DIR"
                 ) from error
             yield
+
+    def is_running(self) -> bool:
+        """Whether a run holds the experiment."""
+        try:
+            with (self.dir / ".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def why_stale(self, plan: StagePlan) -> str | None:
         """Why a stage has to run, in a few words; None where its stamp is valid."""
@@ -146,7 +184,7 @@ class Experiment:
         return None
 
     def begin(self, plan: StagePlan) -> None:
-        """Make the stage's folder ready: partial results of the same origin stay, all else goes.
+        """Make the stage's folder ready: intact results of the same origin stay, all else goes.
 
         Raises:
             ExperimentError: a file that the stage reads is missing.
@@ -156,11 +194,18 @@ class Experiment:
             if not (self.dir / path).is_file():
                 stage = path.split("/")[0]
                 raise ExperimentError(
-                    f"stage {plan.name}: {self.dir / path} is missing; the {stage} stage writes it: run that first"
+                    f"stage {plan.name}: {self.dir / path} is missing; the {stage} stage writes it: "
+                    "run that first"
                 )
-        if not self._progress_of(plan):
+        stamp = self.stamp_of(plan.name)
+        if stamp and _origin_of_stamp(stamp) == self._origin(plan):
+            self._drop_damaged(stamp)
+        elif stamp or not self._progress_of(plan):
             shutil.rmtree(folder, ignore_errors=True)
-            write_json(folder / "progress.json", {"origin": self._origin(plan)})
+        for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        write_json(folder / "progress.json", {"origin": self._origin(plan)})
+        (folder / "stamp.json").unlink(missing_ok=True)
 
     def finish(self, plan: StagePlan, measured: dict[str, Any]) -> None:
         """Write the stamp of a stage whose results are complete."""
@@ -175,7 +220,7 @@ class Experiment:
             **measured,
         }
         write_json(folder / "stamp.json", stamp)
-        (folder / "progress.json").unlink(missing_ok=True)
+        self._remove_scratch(plan.name, stamp["writes"])
 
     def invalidate(self, name: str) -> None:
         """Forget that a stage was done, and its results."""
@@ -185,27 +230,57 @@ class Experiment:
         """Bytes that a stage's files take on disk."""
         return sum(path.stat().st_size for path in self.stage_dir(name).rglob("*") if path.is_file())
 
+    def _drop_damaged(self, stamp: dict[str, Any]) -> None:
+        for path, was in stamp["writes"].items():
+            if not _is_unchanged(self.dir / path, was):
+                (self.dir / path).unlink(missing_ok=True)
+
     def _list_written(self, plan: StagePlan) -> list[str]:
         paths: list[str] = []
         for written in plan.writes:
-            path = self.dir / written
-            found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            paths += [str(p.relative_to(self.dir)) for p in found]
+            inside = (self.dir / written).rglob("*")
+            found = [str(path.relative_to(self.dir)) for path in inside if path.is_file()]
+            paths += sorted(found) if written.endswith("/") else [written]
         return paths
+
+    def _remove_scratch(self, name: str, kept: Iterable[str]) -> None:
+        """Remove what a finished stage left beside its results, such as training checkpoints."""
+        wanted = {self.dir / path for path in kept} | {self.stage_dir(name) / "stamp.json"}
+        for path in self.stage_dir(name).rglob("*"):
+            if path.is_file() and path not in wanted:
+                path.unlink()
 
     def _progress_of(self, plan: StagePlan) -> bool:
         progress = _read_json(self.stage_dir(plan.name) / "progress.json")
         return progress is not None and progress["origin"] == self._origin(plan)
 
     def _origin(self, plan: StagePlan) -> str:
-        paths = {path: hash_file(self.dir / path) for path in plan.reads if (self.dir / path).is_file()}
-        text = json.dumps([plan.settings, paths], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        hashes = {path: hash_file(self.dir / path) for path in plan.reads if (self.dir / path).is_file()}
+        return _hash_origin(plan.settings, hashes)
+
+
+def _origin_of_stamp(stamp: dict[str, Any]) -> str:
+    return _hash_origin(stamp["settings"], {path: was["sha256"] for path, was in stamp["reads"].items()})
+
+
+def _hash_origin(settings: dict[str, Any], hashes: dict[str, str]) -> str:
+    text = json.dumps([settings, hashes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def list_versions() -> dict[str, str]:
     """Versions of what results depend on."""
-    names = ("asrdistill", "torch", "torchaudio", "numpy", "numba", "kaldifst", "kaldi-decoder", "webdataset", "jiwer")
+    names = (
+        "asrdistill",
+        "torch",
+        "torchaudio",
+        "numpy",
+        "numba",
+        "kaldifst",
+        "kaldi-decoder",
+        "webdataset",
+        "jiwer",
+    )
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 

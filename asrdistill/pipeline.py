@@ -1,9 +1,10 @@
-"""Runs the stages of a recipe: skips what is finished, goes on with what was interrupted, redoes what changed."""
+"""Runs the stages of a recipe: skips the finished, goes on with the interrupted, redoes what changed."""
 
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from asrdistill.errors import RecipeError
-from asrdistill.experiment import Experiment, StagePlan, atomic_path
+from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
@@ -67,7 +68,9 @@ def _flatten(key: str, value: Any) -> dict[str, Any]:
     return flat
 
 
-def run_stages(recipe: Recipe, experiment: Experiment, last: str = "report", force: Sequence[str] = ()) -> None:
+def run_stages(
+    recipe: Recipe, experiment: Experiment, last: str = "report", force: Sequence[str] = ()
+) -> None:
     """Run all stages up to `last`, those that need it.
 
     Args:
@@ -97,22 +100,29 @@ def run_stages(recipe: Recipe, experiment: Experiment, last: str = "report", for
 
 def _write_recipe(experiment: Experiment, recipe: Recipe) -> None:
     with atomic_path(experiment.dir / "recipe.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        temporary.write_text(
+            yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+        )
 
 
 def _run_stage(recipe: Recipe, experiment: Experiment, plan: StagePlan) -> None:
     experiment.begin(plan)
     _forget_peak_memory()
     start = time.monotonic()
-    STAGES[plan.name].run(recipe, experiment)
+    with explained_disk_errors(experiment.stage_dir(plan.name)):
+        STAGES[plan.name].run(recipe, experiment)
     seconds = time.monotonic() - start
-    experiment.finish(plan, {"seconds": round(seconds, 2), "peak_memory_mb": round(_peak_memory_mb())})
+    # Planned anew: a download may have brought files that the stage depends on.
+    experiment.finish(
+        plan_stage(plan.name, recipe),
+        {"seconds": round(seconds, 2), "peak_memory_mb": round(_peak_memory_mb())},
+    )
     say(f"  {plan.name} took {seconds:.0f} s")
 
 
 def _forget_peak_memory() -> None:
-    """Start the peak anew, so that a stage's is its own; only Linux can."""
-    if sys.platform == "linux":
+    """Start the peak anew, so that a stage's is its own; only Linux can, and not in every container."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -18,7 +18,9 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[Item], what: str, total: int | None = None, unit: str = "utterance") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], what: str, total: int | None = None, unit: str = "utterance"
+) -> Iterator[Item]:
     """Yield the items, showing how far the work is, its speed and the time left."""
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -23,11 +23,12 @@ from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.tuning import TuningConfig
 from asrdistill.targets.shards import SoftTargetsConfig
 
+KINDS = ("espeak", "kaldi", "nemo", "librispeech")
 PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
 
 
 def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, int | float) else value
+    return (value,) if isinstance(value, int | float | str) else value
 
 
 class TeachersConfig(Config):
@@ -42,12 +43,16 @@ class TeachersConfig(Config):
 class StudentConfig(Config):
     """The distilled model."""
 
-    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = Field(
-        (0.5,),
-        min_length=1,
-        description="weight of the hard targets in the loss; several: one student each, and dev chooses",
+    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = (
+        Field(
+            (0.5,),
+            min_length=1,
+            description="weight of the hard targets in the loss; several: one student each, and dev chooses",
+        )
     )
-    temperature: float = Field(2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures")
+    temperature: float = Field(
+        2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures"
+    )
     seed: int = Field(101, ge=0, description="of the student's initial weights")
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
@@ -58,11 +63,15 @@ class Recipe(Config):
 
     corpus: CorpusConfig = Field(description="where speech and transcripts come from")
     lexicon: LexiconConfig = Field(LexiconConfig(), description="where pronunciations come from")
-    validation: ValidationConfig = Field(ValidationConfig(), description="how much may be wrong with a corpus")
+    validation: ValidationConfig = Field(
+        ValidationConfig(), description="how much may be wrong with a corpus"
+    )
     features: FilterbankConfig = Field(FilterbankConfig(), description="how frames are computed")
     alignment: AlignmentConfig = Field(AlignmentConfig(), description="how frames get their hard targets")
     teachers: TeachersConfig = Field(TeachersConfig(), description="the ensemble")
-    soft_targets: SoftTargetsConfig = Field(SoftTargetsConfig(), description="what the ensemble's average is stored as")
+    soft_targets: SoftTargetsConfig = Field(
+        SoftTargetsConfig(), description="what the ensemble's average is stored as"
+    )
     student: StudentConfig = Field(StudentConfig(), description="the distilled model")
     language_model: NgramConfig = Field(NgramConfig(), description="words' probabilities in decoding")
     graph: GraphConfig = Field(GraphConfig(), description="decoding graph")
@@ -75,8 +84,8 @@ class Recipe(Config):
         if self.student.temperature not in stored:
             raise ValueError(
                 f"student.temperature is {self.student.temperature:g}, but soft targets are stored for "
-                f"{', '.join(f'{t:g}' for t in stored)}: an average made at one temperature cannot be turned into "
-                "that at another; add it to soft_targets.temperatures"
+                f"{', '.join(f'{t:g}' for t in stored)}: an average made at one temperature cannot be turned "
+                "into that at another; add it to soft_targets.temperatures"
             )
         return self
 
@@ -113,9 +122,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path}: not readable as YAML: {error}") from error
+        raise RecipeError(f"recipe {path}: not readable as YAML: {error}; correct the file") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe {path}: expected `section: ...` lines, found {type(values).__name__}")
+        found = "nothing" if values is None else repr(values)
+        raise RecipeError(f"recipe {path}: found {found}, expected lines `section: ...` such as `corpus:`")
     for override in overrides:
         _apply_override(values, override)
     try:
@@ -130,7 +140,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected key=value, for example student.temperature=5")
     *sections, last = key.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        inner = values[section]
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override}: {section} is a value ({inner!r}), not a section")
         values = inner
@@ -143,15 +155,22 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _explain(error: Any) -> str:
     """One of pydantic's errors in words: key, value, expectation, nearest valid key."""
     keys = [str(part) for part in error["loc"]]
-    key = ".".join(part for part in keys if part not in ("espeak", "kaldi", "nemo", "librispeech")) or "recipe"
+    key = ".".join(part for part in keys if part not in KINDS) or "recipe"
     if error["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(keys[-1], _keys_at(keys[:-1]), 1)
         known = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(_keys_at(keys[:-1]))}"
         return f"unknown key {key} (value {error['input']!r}); {known}"
     if error["type"] == "missing":
         return f"{key} is not set; add it to the recipe, or give it with --set {key}=..."
-    message = error["msg"].removeprefix("Value error, ")
-    return message if error["type"] == "value_error" and key == "recipe" else f"{key}: found {error['input']!r}; {message}"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        found = error["ctx"].get("tag", "nothing")
+        return f"{key}.kind: found {found}; expected one of {', '.join(KINDS)}"
+    if error["type"] == "model_type":
+        return f"{key}: found {error['input']!r}; expected a section with some of {', '.join(_keys_at(keys))}"
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        return message if key == "recipe" else f"{key}: {message}"
+    return f"{key}: found {error['input']!r}; {error['msg']}"
 
 
 def _keys_at(location: Sequence[str]) -> list[str]:
@@ -159,15 +178,15 @@ def _keys_at(location: Sequence[str]) -> list[str]:
     schema = Recipe.model_json_schema()
     here: Any = schema
     for part in location:
-        options = [here, *here.get("anyOf", []), *here.get("oneOf", []), *here.get("allOf", [])]
-        for option in (_resolve(schema, o) for o in options):
+        for option in _list_options(schema, here):
             if part in option.get("properties", {}):
                 here = option["properties"][part]
             elif option.get("properties", {}).get("kind", {}).get("const") == part:
                 here = option
-    return list(_resolve(schema, here).get("properties", {}))
+    return [key for option in _list_options(schema, here) for key in option.get("properties", {})]
 
 
-def _resolve(schema: Any, node: Any) -> Any:
-    reference = node.get("$ref")
-    return schema["$defs"][reference.split("/")[-1]] if reference else node
+def _list_options(schema: Any, node: Any) -> list[Any]:
+    """What may stand at a node of a JSON schema, references resolved."""
+    options = [node, *node.get("anyOf", []), *node.get("oneOf", [])]
+    return [schema["$defs"][o["$ref"].split("/")[-1]] if "$ref" in o else o for o in options]

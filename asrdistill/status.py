@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import yaml
-
 from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment
 from asrdistill.pipeline import STAGES, plan_stage
-from asrdistill.recipe import Recipe
+from asrdistill.recipe import load_recipe
 
 
 def describe_status(experiment_dir: Path) -> str:
@@ -15,21 +13,25 @@ def describe_status(experiment_dir: Path) -> str:
 
     Raises:
         ExperimentError: the folder is no experiment.
+        RecipeError: its recipe is of another version.
     """
     recipe_path = experiment_dir / "recipe.yaml"
     if not recipe_path.is_file():
         raise ExperimentError(
-            f"{experiment_dir}: not an experiment (no recipe.yaml in it); give the folder of a run, for example exp/espeak"
+            f"{experiment_dir}: not an experiment (no recipe.yaml in it); "
+            "give the folder of a run, for example exp/espeak"
         )
     experiment = Experiment(experiment_dir.absolute())
-    recipe = Recipe.model_validate(yaml.safe_load(recipe_path.read_text(encoding="utf-8")))
+    recipe = load_recipe(recipe_path)
     lines = [f"{'stage':<13} {'state':<44} {'seconds':>8} {'MB peak':>8} {'MB disk':>8}"]
     for name in STAGES:
         stamp = experiment.stamp_of(name)
         reason = experiment.why_stale(plan_stage(name, recipe))
         state = "finished" if reason is None else _describe_partial(experiment, name, reason)
         seconds, peak = (f"{stamp['seconds']:.0f}", f"{stamp['peak_memory_mb']}") if stamp else ("", "")
-        lines.append(f"{name:<13} {state:<44} {seconds:>8} {peak:>8} {experiment.size_bytes(name) / 1e6:>8.1f}")
+        lines.append(
+            f"{name:<13} {state:<44} {seconds:>8} {peak:>8} {experiment.size_bytes(name) / 1e6:>8.1f}"
+        )
     return "\n".join(lines)
 
 
@@ -41,7 +43,10 @@ def _describe_partial(experiment: Experiment, name: str, reason: str) -> str:
         "score": (folder.glob("systems/*.json"), "systems"),
         "prepare": (folder.glob("audio/*.wav"), "recordings"),
     }
-    if name in counted and reason == "was interrupted":
-        paths, what = counted[name]
-        return f"{reason}; {len(list(paths))} {what} done"
-    return reason
+    if reason != "was interrupted":
+        return reason
+    state = "running" if experiment.is_running() else reason
+    if name not in counted:
+        return state
+    paths, what = counted[name]
+    return f"{state}; {len(list(paths))} {what} done"

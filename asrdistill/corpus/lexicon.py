@@ -25,7 +25,9 @@ class LexiconConfig(Config):
     """Where pronunciations come from."""
 
     path: UserPath | None = Field(
-        None, description="lexicon file, a line `WORD PHONE PHONE ...` for each pronunciation; none: CMUdict"
+        None,
+        description="lexicon file, a line `WORD PHONE PHONE ...` for each pronunciation; a relative path is "
+        "looked for in the corpus's folder first; none: CMUdict",
     )
     strip_stress: bool = Field(True, description="drop the stress digits of ARPAbet vowels (AH0 becomes AH)")
 

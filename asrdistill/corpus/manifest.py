@@ -55,5 +55,7 @@ def read_manifest(path: Path) -> list[Utterance]:
             try:
                 utterances.append(Utterance(**json.loads(line)))
             except (json.JSONDecodeError, TypeError) as error:
-                raise CorpusError(f"manifest {path}, line {number}: not an utterance ({error}); rerun prepare") from error
+                raise CorpusError(
+                    f"manifest {path}, line {number}: not an utterance ({error}); rerun prepare"
+                ) from error
     return utterances

@@ -31,7 +31,11 @@ def bounds_of_frames(starts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def gather_windows(
-    frames: torch.Tensor, first: torch.Tensor, last: torch.Tensor, centres: torch.Tensor, context: ContextConfig
+    frames: torch.Tensor,
+    first: torch.Tensor,
+    last: torch.Tensor,
+    centres: torch.Tensor,
+    context: ContextConfig,
 ) -> torch.Tensor:
     """Gather context windows; beyond an utterance's ends its first or last frame is repeated.
 

@@ -87,11 +87,11 @@ def write_frame_store(
             groups.append(group)
             ids.append(utterance.id)
             num_frames.append(len(frames))
-    with raw_path.open("rb") as raw, atomic_path(features_dir / f"{split}.f16") as temporary:
-        with temporary.open("wb") as store:
-            for group, count in zip(groups, num_frames, strict=True):
-                frames = np.frombuffer(raw.read(4 * count * num_bins), np.float32).reshape(count, num_bins)
-                store.write(moments[group].normalize(frames).astype(np.float16).tobytes())
+    store_path = features_dir / f"{split}.f16"
+    with raw_path.open("rb") as raw, atomic_path(store_path) as temporary, temporary.open("wb") as store:
+        for group, count in zip(groups, num_frames, strict=True):
+            frames = np.frombuffer(raw.read(4 * count * num_bins), np.float32).reshape(count, num_bins)
+            store.write(moments[group].normalize(frames).astype(np.float16).tobytes())
     raw_path.unlink()
     index = {"schema": 1, "num_bins": num_bins, "utterance_ids": ids, "num_frames": num_frames}
     write_json(features_dir / f"{split}.json", index)

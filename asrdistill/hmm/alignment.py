@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,21 @@ def find_phones(pdf_ids: np.ndarray, tied_states: TiedStates) -> list[Segment]:
     edges = [0, *(np.flatnonzero(left_last_state) + 1).tolist(), len(pdf_ids)]
     return [
         Segment(tied_states.phone_of_pdf(int(pdf_ids[start])), start, end)
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        for start, end in pairwise(edges)
     ]
 
 
 def find_words(positions: np.ndarray, words: Sequence[str]) -> list[Segment]:
-    """Words of an utterance from the position in its transcript of each frame's word, int (frames,); silence -1."""
+    """Words of an utterance.
+
+    Args:
+        positions: int (frames,), position in the transcript of the word spoken; silence: -1.
+        words: the transcript.
+    """
     edges = [0, *(np.flatnonzero(np.diff(positions)) + 1).tolist(), len(positions)]
     return [
         Segment(words[positions[start]], start, end)
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        for start, end in pairwise(edges)
         if start < end and positions[start] >= 0
     ]
 
@@ -73,7 +79,8 @@ def write_alignments(
         frame_shift_s: seconds between frames, for the CTM files.
     """
     pieces = [
-        np.full(num_frames[name], NOT_ALIGNED, np.int32) if a is None else a.pdf_ids for name, a in alignments.items()
+        np.full(num_frames[name], NOT_ALIGNED, np.int32) if a is None else a.pdf_ids
+        for name, a in alignments.items()
     ]
     with atomic_path(align_dir / f"{split}.npy") as temporary, temporary.open("wb") as file:
         np.save(file, np.concatenate([np.zeros(0, np.int32), *pieces]))
@@ -107,7 +114,9 @@ def read_ctm(path: Path, frame_shift_s: float) -> dict[str, list[Segment]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, start, duration, text = line.split()
         first = round(float(start) / frame_shift_s)
-        segments.setdefault(name, []).append(Segment(text, first, first + round(float(duration) / frame_shift_s)))
+        segments.setdefault(name, []).append(
+            Segment(text, first, first + round(float(duration) / frame_shift_s))
+        )
     return segments
 
 
@@ -123,7 +132,8 @@ def read_pdf_ids(align_dir: Path, split: str, num_frames: int) -> np.ndarray:
     pdf_ids: np.ndarray = np.load(path, allow_pickle=False)
     if len(pdf_ids) != num_frames:
         raise ContractError(
-            f"alignment {path}: {len(pdf_ids)} frames, the frame store has {num_frames}; rerun the align stage"
+            f"alignment {path}: {len(pdf_ids)} frames, expected the frame store's {num_frames}; "
+            "rerun the align stage"
         )
     return pdf_ids
 

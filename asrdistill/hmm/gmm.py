@@ -66,7 +66,9 @@ class DiagonalGmm:
 
     def log_likelihoods(self, frames: torch.Tensor) -> torch.Tensor:
         """Log density of frames (N, D) under every pdf-id's mixture, float32 (N, P)."""
-        chunks = [torch.logsumexp(self.component_log_likelihoods(part), 2) for part in frames.split(FRAMES_A_CHUNK)]
+        chunks = [
+            torch.logsumexp(self.component_log_likelihoods(part), 2) for part in frames.split(FRAMES_A_CHUNK)
+        ]
         return torch.cat(chunks) if chunks else torch.zeros(0, len(self.means))
 
 
@@ -91,7 +93,12 @@ class GmmStatistics:
         for pdf_id, part in enumerate(frames[order].split(counts)):
             if not len(part):
                 continue
-            one = DiagonalGmm(*(t[pdf_id : pdf_id + 1] for t in (gmm.log_weights, gmm.means, gmm.variances, gmm.occupancies)))
+            one = DiagonalGmm(
+                *(
+                    t[pdf_id : pdf_id + 1]
+                    for t in (gmm.log_weights, gmm.means, gmm.variances, gmm.occupancies)
+                )
+            )
             posteriors = torch.softmax(one.component_log_likelihoods(part)[:, 0], dim=1)
             self.occupancies[pdf_id] += posteriors.sum(0)
             self.totals[pdf_id] += posteriors.T @ part

@@ -87,7 +87,7 @@ def build_equal_alignment(
     tied_states: TiedStates,
     num_frames: int,
 ) -> np.ndarray:
-    """Divide the frames equally among silence, the words' first pronunciations, silence: int32 (frames,) pdf-ids."""
+    """Pdf-ids, int32 (frames,): silence, the words' first pronunciations, silence, all states equally long."""
     phones = [SILENCE_PHONE, *(phone for word in words for phone in pronunciations[word][0]), SILENCE_PHONE]
     chain = np.array([pdf for phone in phones for pdf in tied_states.pdf_ids(phone)], np.int32)
     return chain[np.arange(num_frames) * len(chain) // num_frames]

@@ -54,7 +54,12 @@ class TiedStates:
         return last
 
     def write(self, path: Path) -> None:
-        inventory = {"schema": 1, "kind": "monophone", "states_per_phone": NUM_STATES_PER_PHONE, "phones": self.phones}
+        inventory = {
+            "schema": 1,
+            "kind": "monophone",
+            "states_per_phone": NUM_STATES_PER_PHONE,
+            "phones": self.phones,
+        }
         write_json(path, inventory)
 
     @classmethod
@@ -65,8 +70,12 @@ class TiedStates:
             ContractError: the file is missing or is of another kind.
         """
         if not path.is_file():
-            raise ContractError(f"tied states {path}: not found; the align stage writes them: run that stage first")
+            raise ContractError(
+                f"tied states {path}: not found; the align stage writes them: run that stage first"
+            )
         stored = json.loads(path.read_text())
         if (stored.get("schema"), stored.get("kind")) != (1, "monophone"):
-            raise ContractError(f"tied states {path}: kind {stored.get('kind')!r}, expected 'monophone'; rerun align")
+            raise ContractError(
+                f"tied states {path}: kind {stored.get('kind')!r}, expected 'monophone'; rerun align"
+            )
         return cls(tuple(stored["phones"]))

@@ -89,11 +89,16 @@ class GmmTrainer:
         self.config = config
         self.num_pdfs = tied_states.num_pdfs
         graphs = [build_utterance_graph(u.words, pronunciations, tied_states) for u in utterances]
-        usable = [i for i, (u, g) in enumerate(zip(utterances, graphs, strict=True)) if len(u.cepstra) >= g.min_frames + 6]
+        usable = [
+            i
+            for i, (u, g) in enumerate(zip(utterances, graphs, strict=True))
+            if len(u.cepstra) >= g.min_frames + 6
+        ]
         self.utterances = [utterances[i] for i in usable]
         self.graphs = [graphs[i] for i in usable]
         self.pdf_ids = [
-            build_equal_alignment(u.words, pronunciations, tied_states, len(u.cepstra)) for u in self.utterances
+            build_equal_alignment(u.words, pronunciations, tied_states, len(u.cepstra))
+            for u in self.utterances
         ]
 
     def train(self) -> DiagonalGmm:
@@ -121,7 +126,10 @@ class GmmTrainer:
             total += path.log_likelihood
             num_frames += len(path.pdf_ids)
         if iteration % 5 == 0:
-            say(f"  iteration {iteration}: {gmm.num_components} Gaussians, {total / num_frames:.2f} log-likelihood a frame")
+            say(
+                f"  iteration {iteration}: {gmm.num_components} Gaussians, "
+                f"{total / num_frames:.2f} log-likelihood a frame"
+            )
 
     def _reestimate(self, gmm: DiagonalGmm) -> DiagonalGmm:
         statistics = GmmStatistics.zeros_for(gmm)

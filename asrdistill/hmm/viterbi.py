@@ -62,6 +62,11 @@ def find_best_path(log_likelihoods: np.ndarray, graph: UtteranceGraph) -> tuple[
     if len(log_likelihoods) < max(graph.min_frames, 1):
         return None
     path, score = _search(
-        log_likelihoods, graph.pdf_ids, graph.predecessors, graph.predecessor_starts, graph.initial, graph.final
+        log_likelihoods,
+        graph.pdf_ids,
+        graph.predecessors,
+        graph.predecessor_starts,
+        graph.initial,
+        graph.final,
     )
     return (path, score) if path[0] >= 0 else None

@@ -5,6 +5,7 @@ P pdf-ids.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from pydantic import Field
@@ -27,7 +28,7 @@ class AcousticModelConfig(Config):
     def count_parameters(self, num_bins: int, num_pdfs: int) -> int:
         """Weights and biases of one member."""
         sizes = self.layer_sizes(num_bins, num_pdfs)
-        return sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        return sum((a + 1) * b for a, b in pairwise(sizes))
 
 
 class StackedAcousticModel(torch.nn.Module):
@@ -38,7 +39,7 @@ class StackedAcousticModel(torch.nn.Module):
 
     def __init__(self, sizes: Sequence[int], num_members: int) -> None:
         super().__init__()
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.weights = torch.nn.ParameterList(torch.zeros(num_members, a, b) for a, b in pairs)
         self.biases = torch.nn.ParameterList(torch.zeros(num_members, 1, b) for _, b in pairs)
         self.compute_dtype = torch.float32

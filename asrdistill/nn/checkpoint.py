@@ -36,7 +36,7 @@ class History:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, counted from 1, with the highest dev frame accuracy; the first of equals. 0: none yet."""
+        """The epoch, counted from 1, with the highest dev frame accuracy; first of equals; 0: none yet."""
         values = self.dev_frame_accuracy
         return values.index(max(values)) + 1 if values else 0
 
@@ -88,7 +88,10 @@ class TrainingState:
         if len(rows) == len(self.active):
             return
         moments = [
-            {name: value[list(rows)] if value.dim() else value for name, value in self.optimizer.state[p].items()}
+            {
+                name: value[list(rows)] if value.dim() else value
+                for name, value in self.optimizer.state[p].items()
+            }
             for p in self.model.parameters()
         ]
         self.model = self.model.select_members(rows)
@@ -117,7 +120,11 @@ def save_state(path: Path, state: TrainingState) -> None:
         "compute_dtype": state.compute_dtype,
     }
     with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"state": json.dumps(progress)})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            {"state": json.dumps(progress)},
+        )
 
 
 def load_state(path: Path) -> TrainingState | None:

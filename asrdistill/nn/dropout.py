@@ -61,6 +61,8 @@ class Dropout:
         if not self.threshold:
             values.relu_()
             return
-        entropy = [np.random.SeedSequence((seed, step, layer)).generate_state(1, np.uint64)[0] for seed in self.seeds]
+        entropy = [
+            np.random.SeedSequence((seed, step, layer)).generate_state(1, np.uint64)[0] for seed in self.seeds
+        ]
         bits = values.view(_INTEGER_OF[values.dtype]).numpy()
         _relu_dropout(bits, np.array(entropy, np.uint64), self.threshold)

@@ -13,8 +13,6 @@ from asrdistill.features.context import ContextConfig, bounds_of_frames, gather_
 from asrdistill.hmm.alignment import NOT_ALIGNED
 
 
-
-
 @dataclass(frozen=True)
 class Batch:
     """Frames of one optimiser step.
@@ -66,10 +64,12 @@ class LabelledFrames:
         return Batch(windows, self.pdf_ids[centres], soft)
 
     def shuffled(self, batch_size: int, seed: tuple[int, int], context: ContextConfig) -> Iterator[Batch]:
-        """Every usable frame once, in an order that depends on `seed` alone; the last, short batch is left out."""
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        """Usable frames, each once, in an order that depends on `seed` alone, but for a short last batch."""
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+        )
         order = self.usable[torch.randperm(len(self.usable), generator=generator)]
-        for position in range(0, max(len(order) - batch_size, 0) + 1, batch_size):
+        for position in range(0, len(order) - batch_size + 1, batch_size):
             yield self.take(order[position : position + batch_size], context)
 
     def in_order(self, batch_size: int, context: ContextConfig) -> Iterator[Batch]:

@@ -78,7 +78,9 @@ def loss_and_gradient(
     if soft_targets is not None:
         weights = hard_weights[:, None, None]
         soft_log_posteriors = log_softmax(logits / temperature, dim=2)
-        soft_loss = -(temperature**2) * torch.einsum("bp,mbp->m", soft_targets, soft_log_posteriors) / num_frames
+        soft_loss = (
+            -(temperature**2) * torch.einsum("bp,mbp->m", soft_targets, soft_log_posteriors) / num_frames
+        )
         loss = hard_weights * loss + (1 - hard_weights) * soft_loss
         soft_gradient = soft_log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
         gradient.mul_(weights).add_(soft_gradient)

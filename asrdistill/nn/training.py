@@ -36,8 +36,12 @@ class TrainingConfig(Config):
     patience: int = Field(4, ge=1, description="epochs without a better dev frame accuracy that end a member")
     batch_size: int = Field(1024, ge=1, description="frames an optimiser step")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step at its highest")
-    warmup_share: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from 0")
-    final_rate_share: float = Field(0.01, ge=0, le=1, description="rate at the end over the highest; cosine between")
+    warmup_share: float = Field(
+        0.05, ge=0, lt=1, description="share of all steps in which the rate rises from 0"
+    )
+    final_rate_share: float = Field(
+        0.01, ge=0, le=1, description="rate at the end over the highest; cosine between"
+    )
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of hidden units dropped in training")
     precision: PrecisionChoice = Field("auto", description="matrix products: fp32, bf16, or auto (measured)")
@@ -127,13 +131,13 @@ class Trainer:
         state, config = self.state, self.config
         members = state.active
         hard_weights = torch.tensor([self.objective.hard_weights[m] for m in members])
-        gradient = StackedGradient(
-            state.model, config.batch_size, Dropout(config.dropout, [self.seeds[m] for m in members])
-        )
-        num_batches = len(self.train_frames) // config.batch_size
+        batch_size = min(config.batch_size, len(self.train_frames))
+        dropout = Dropout(config.dropout, [self.seeds[m] for m in members])
+        gradient = StackedGradient(state.model, batch_size, dropout)
+        num_batches = len(self.train_frames) // batch_size
         loss_sum = torch.zeros(len(members))
-        batches = self.train_frames.shuffled(config.batch_size, (self.order_seed, state.epoch), self.context)
-        for number, batch in enumerate(track(batches, f"epoch {state.epoch + 1}", num_batches, unit="batch")):
+        batches = self.train_frames.shuffled(batch_size, (self.order_seed, state.epoch), self.context)
+        for number, batch in enumerate(track(batches, f"epoch {state.epoch + 1}", num_batches, unit="step")):
             step = state.epoch * num_batches + number
             state.optimizer.param_groups[0]["lr"] = self._rate(step, num_batches)
             state.optimizer.param_groups[0]["weight_decay"] = config.weight_decay

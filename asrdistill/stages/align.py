@@ -1,4 +1,4 @@
-"""Transcripts to a pdf-id for every frame: GMM-HMMs from a flat start, then forced alignment of all splits."""
+"""Transcripts to a pdf-id for every frame: GMM-HMMs from a flat start, then forced alignment."""
 
 from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.corpus.manifest import Utterance, read_manifest
@@ -9,9 +9,9 @@ from asrdistill.features.cepstra import compute_cepstra
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.hmm.alignment import read_unaligned, write_alignments
 from asrdistill.hmm.gmm import DiagonalGmm
+from asrdistill.hmm.graph import build_utterance_graph
 from asrdistill.hmm.topology import TiedStates
 from asrdistill.hmm.training import GmmTrainer, TrainingUtterance, align_utterance
-from asrdistill.hmm.graph import build_utterance_graph
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
@@ -63,7 +63,9 @@ def _align_split(
 ) -> None:
     folder = experiment.stage_dir("align")
     alignments = {
-        u.id: align_utterance(gmm, u.cepstra, build_utterance_graph(u.words, lexicon.pronunciations, tied_states))
+        u.id: align_utterance(
+            gmm, u.cepstra, build_utterance_graph(u.words, lexicon.pronunciations, tied_states)
+        )
         for u in track(utterances, f"align {split}")
     }
     write_alignments(
@@ -83,7 +85,7 @@ def _align_split(
     if len(unaligned) > recipe.alignment.max_unaligned * len(utterances):
         raise CorpusError(
             f"split {split}: {len(unaligned)} of {len(utterances)} utterances have too few frames for their "
-            f"transcripts ({named}); at most a share of {recipe.alignment.max_unaligned:g} may stay without alignment: "
-            "look at their transcripts and recordings, or raise alignment.max_unaligned"
+            f"transcripts ({named}); at most a share of {recipe.alignment.max_unaligned:g} may stay without "
+            "alignment: look at their transcripts and recordings, or raise alignment.max_unaligned"
         )
     say(f"  {split}: too few frames for the transcript, not aligned: {named}")

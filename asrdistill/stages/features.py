@@ -26,6 +26,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
 
     for split in SPLITS:
         utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
-        write_frame_store(folder, split, track(utterances, f"features {split}"), compute, recipe.features.num_mel_bins)
+        write_frame_store(
+            folder, split, track(utterances, f"features {split}"), compute, recipe.features.num_mel_bins
+        )
         store = FrameStore(folder, split)
         say(f"  {split}: {store.num_frames} frames of {len(store)} utterances")

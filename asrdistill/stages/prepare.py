@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from asrdistill.corpus.config import import_corpus, input_paths
-from asrdistill.corpus.lexicon import load_lexicon
+from asrdistill.corpus.lexicon import LexiconConfig, load_lexicon
 from asrdistill.corpus.manifest import write_manifest
 from asrdistill.corpus.validation import Validation, validate
 from asrdistill.experiment import Experiment, write_json
@@ -12,13 +12,22 @@ from asrdistill.recipe import Recipe
 
 SETTINGS = ("corpus", "lexicon", "validation")
 READS: tuple[str, ...] = ()
-WRITES = ("prepare/manifests", "prepare/lexicon.txt", "prepare/validation.json")
+WRITES = ("prepare/audio/", "prepare/manifests/", "prepare/lexicon.txt", "prepare/validation.json")
 
 
 def list_external_inputs(recipe: Recipe) -> list[Path]:
     """Files outside the experiment whose contents the result depends on."""
-    lexicon = [recipe.lexicon.path] if recipe.lexicon.path else []
+    lexicon_path = locate_lexicon(recipe).path
+    lexicon = [lexicon_path] if lexicon_path else []
     return [path.absolute() for path in [*input_paths(recipe.corpus), *lexicon] if path.is_file()]
+
+
+def locate_lexicon(recipe: Recipe) -> LexiconConfig:
+    """The lexicon's settings; a relative path is looked for in the corpus's folder first."""
+    folder, path = getattr(recipe.corpus, "path", None), recipe.lexicon.path
+    if folder and path and (folder / path).is_file():
+        return recipe.lexicon.model_copy(update={"path": folder / path})
+    return recipe.lexicon
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
@@ -26,7 +35,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     folder = experiment.stage_dir("prepare")
     splits = import_corpus(recipe.corpus, folder / "audio")
     words = {word for utterances in splits.values() for utterance in utterances for word in utterance.words}
-    lexicon = load_lexicon(recipe.lexicon, words)
+    lexicon = load_lexicon(locate_lexicon(recipe), words)
     validation = validate(splits, lexicon, recipe.validation, recipe.corpus.sampling_rate_hz)
     for split, utterances in validation.kept.items():
         write_manifest(folder / "manifests" / f"{split}.jsonl", utterances)

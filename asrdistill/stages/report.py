@@ -11,6 +11,7 @@ from asrdistill.corpus.manifest import read_manifest
 from asrdistill.experiment import Experiment, atomic_path, list_versions, write_json
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.hmm.alignment import read_ctm, read_unaligned
+from asrdistill.nn.checkpoint import load_model
 from asrdistill.recipe import Recipe
 from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
@@ -21,8 +22,7 @@ from asrdistill.reporting.tuning_grid import TuningGrid
 
 SPLITS = ("train", "dev", "test")
 EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
-SETTINGS = ("corpus", "lexicon", "validation", "features", "alignment", "teachers", "soft_targets", "student",
-            "language_model", "graph", "decoder", "tuning")  # fmt: skip
+SETTINGS = tuple(Recipe.model_fields)
 READS = tuple(f"{stage}/stamp.json" for stage in EARLIER_STAGES)
 WRITES = ("report/report.json", "report/report.md", "report/report.html")
 
@@ -33,7 +33,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     score_dir = experiment.stage_dir("score")
     teachers = [_read(path) for path in sorted(score_dir.glob("systems/teacher_*.json"))]
     ensemble = _read(score_dir / "systems/ensemble.json")
-    students = _read_students(recipe, experiment)
+    students = _read_students(experiment)
     report = build_report(
         recipe=experiment.dir.name,
         num_tied_states=_read(experiment.dir / "soft_targets/shards/index.json")["num_pdfs"],
@@ -42,7 +42,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         students=[_as_system(system) for system in students],
         soft_targets=_describe_soft_targets(experiment),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
-        left_out=_list_left_out(experiment, teachers + [ensemble] + students),
+        left_out=_list_left_out(experiment, [*teachers, ensemble, *students]),
         versions=list_versions(),
         settings=recipe.model_dump(mode="json"),
     )
@@ -77,14 +77,19 @@ def _as_system(scored: dict[str, Any]) -> dict[str, Any]:
     return {key: scored[key] for key in wanted if key in scored}
 
 
-def _read_students(recipe: Recipe, experiment: Experiment) -> list[dict[str, Any]]:
-    """The students' results with what tells them apart; dev frame accuracy chooses one."""
+def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
+    """The students' results with what tells them apart, the one that dev chose marked."""
     paths = sorted(experiment.stage_dir("score").glob("systems/student_*.json"))
     students = [_read(path) for path in paths]
-    best = max(range(len(students)), key=lambda i: students[i]["frame_accuracy"]["dev"])
+    _, described = load_model(experiment.dir / "student/model.safetensors")
     return [
-        {**student, "hard_weight": weight, "temperature": recipe.student.temperature, "chosen": number == best}
-        for number, (student, weight) in enumerate(zip(students, recipe.student.hard_weight, strict=True))
+        {
+            **student,
+            "hard_weight": weight,
+            "temperature": described["temperature"],
+            "chosen": number == described["chosen"],
+        }
+        for number, (student, weight) in enumerate(zip(students, described["hard_weights"], strict=True))
     ]
 
 
@@ -92,7 +97,9 @@ def _describe_soft_targets(experiment: Experiment) -> dict[str, Any]:
     index = _read(experiment.dir / "soft_targets/shards/index.json")
     shards = [shard for many in index["splits"].values() for shard in many]
     frames = sum(shard["num_frames"] for shard in shards)
-    size_bytes = sum((experiment.dir / "soft_targets/shards" / shard["file"]).stat().st_size for shard in shards)
+    size_bytes = sum(
+        (experiment.dir / "soft_targets/shards" / shard["file"]).stat().st_size for shard in shards
+    )
     return {
         "bytes_per_frame": 2.0 * index["num_pdfs"] * len(index["temperatures"]),
         "shard_bytes_per_frame": round(size_bytes / frames, 1),
@@ -119,17 +126,23 @@ def _list_left_out(experiment: Experiment, systems: Sequence[dict[str, Any]]) ->
     for split in SPLITS:
         names = read_unaligned(experiment.stage_dir("align"), split)
         if names:
-            left_out.append(LeftOut("align", f"{split}: too few frames for the transcript", len(names), tuple(names)))
+            left_out.append(
+                LeftOut("align", f"{split}: too few frames for the transcript", len(names), tuple(names))
+            )
     incomplete = sorted({name for system in systems for name in system["incomplete"]})
     if incomplete:
-        reason = "test: search reached no sentence end with at least one system; best partial hypothesis scored"
+        reason = (
+            "test: search reached no sentence end with at least one system; best partial hypothesis scored"
+        )
         left_out.append(LeftOut("score", reason, len(incomplete), tuple(incomplete)))
     return left_out
 
 
 def _read_curves(path: Path) -> list[LearningCurve]:
     return [
-        LearningCurve(c["name"], c["dev_frame_accuracy"], c["train_loss"], c["dev_cross_entropy"], c["best_epoch"])
+        LearningCurve(
+            c["name"], c["dev_frame_accuracy"], c["train_loss"], c["dev_cross_entropy"], c["best_epoch"]
+        )
         for c in _read(path)
     ]
 
@@ -152,7 +165,9 @@ def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
     phones = read_ctm(experiment.dir / "align/dev.phones.ctm", shift_s)
     words = read_ctm(experiment.dir / "align/dev.words.ctm", shift_s)
     candidates = [i for i, u in enumerate(utterances) if u.id in words]
-    index = min(candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2)))
+    index = min(
+        candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2))
+    )
     chosen = utterances[index]
     return AlignmentPicture(
         chosen.id,

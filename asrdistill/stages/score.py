@@ -28,7 +28,15 @@ from asrdistill.scoring.tuning import Tuning, tune
 from asrdistill.scoring.word_errors import WordErrors, count_word_errors
 
 SPLITS = ("dev", "test")
-SETTINGS = ("language_model", "graph", "decoder", "tuning", "teachers.model.context", "student.model", "features")
+SETTINGS = (
+    "language_model",
+    "graph",
+    "decoder",
+    "tuning",
+    "teachers.model.context",
+    "student.model",
+    "features",
+)
 READS = (
     "prepare/lexicon.txt",
     *(f"prepare/manifests/{split}.jsonl" for split in ("train", *SPLITS)),
@@ -38,7 +46,7 @@ READS = (
     "teachers/model.safetensors",
     "student/model.safetensors",
 )
-WRITES = ("score/systems", "score/language_model.json")
+WRITES = ("score/systems/", "score/language_model.json")
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,14 @@ def list_systems(recipe: Recipe, experiment: Experiment) -> list[System]:
     teachers.compute_dtype = getattr(torch, described["compute_dtype"])
     students.compute_dtype = getattr(torch, students_described["compute_dtype"])
     context = recipe.teachers.model.context
-    systems = [System(f"teacher_{m:02d}", teachers.select_members([m]), context) for m in range(teachers.num_members)]
+    systems = [
+        System(f"teacher_{m:02d}", teachers.select_members([m]), context) for m in range(teachers.num_members)
+    ]
     systems.append(System("ensemble", teachers, context))
     context = recipe.student_model.context
-    systems += [System(f"student_{m:02d}", students.select_members([m]), context) for m in range(students.num_members)]
+    systems += [
+        System(f"student_{m:02d}", students.select_members([m]), context) for m in range(students.num_members)
+    ]
     return systems
 
 
@@ -89,12 +101,15 @@ class Scorer:
         train_pdf_ids: np.ndarray = np.load(align_dir / "train.npy", allow_pickle=False)
         self.log_priors = compute_log_priors(train_pdf_ids, tied_states.num_pdfs)
         manifests = {
-            split: read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl") for split in ("train", *SPLITS)
+            split: read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
+            for split in ("train", *SPLITS)
         }
         self.references = {split: {u.id: u.words for u in manifests[split]} for split in SPLITS}
         self.graph = self._build_graph(experiment, [u.words for u in manifests["train"]], tied_states)
 
-    def _build_graph(self, experiment: Experiment, sentences: list[list[str]], tied_states: TiedStates) -> DecodingGraph:
+    def _build_graph(
+        self, experiment: Experiment, sentences: list[list[str]], tied_states: TiedStates
+    ) -> DecodingGraph:
         lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
         model = estimate_ngrams(sentences, lexicon.pronunciations, self.recipe.language_model)
         dev = model.perplexity(self.references["dev"].values())
@@ -118,7 +133,8 @@ class Scorer:
         self._write_hypotheses(system, hypotheses)
         say(
             f"  {system.name}: frame accuracy {100 * frames['dev'].accuracy:.2f}% dev, "
-            f"{100 * frames['test'].accuracy:.2f}% test; {test} (acoustic scale {scale:g}, penalty {penalty:g})"
+            f"{100 * frames['test'].accuracy:.2f}% test; {test} "
+            f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"
         )
         incomplete = [name for name, lattice in test_lattices.items() if not lattice.is_complete]
         parameters = sum(p.numel() for p in system.model.parameters())
@@ -160,7 +176,10 @@ def compute_log_priors(pdf_ids: np.ndarray, num_pdfs: int) -> np.ndarray:
 
 @torch.inference_mode()
 def compute_log_posteriors(system: System, store: FrameStore) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Id, first frame and log posteriors float32 (frames, pdf-ids) of every utterance; an ensemble's are averaged."""
+    """Yield id, first frame and log posteriors, float32 (frames, pdf-ids), of every utterance.
+
+    The log posterior of several models is the log of their posteriors' average.
+    """
     first, last = bounds_of_frames(store.starts)
     frames = torch.from_numpy(store.frames)
     for index, name in enumerate(store.utterance_ids):

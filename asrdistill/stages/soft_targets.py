@@ -1,4 +1,4 @@
-"""The ensemble's averaged posteriors, with features and hard targets, to shards; goes on at the shard where it stopped."""
+"""The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ READS = (
     *(f"features/{split}.{kind}" for split in SPLITS for kind in ("f16", "json")),
     *(f"align/{split}.npy" for split in SPLITS),
 )
-WRITES = ("soft_targets/shards",)
+WRITES = ("soft_targets/shards/",)
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
@@ -40,14 +40,19 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "num_pdfs": tied_states.num_pdfs,
         "temperatures": list(recipe.soft_targets.temperatures),
         "averaging": AVERAGING_RULE,
-        "teachers": {"num_teachers": model.num_members, "sha256": hash_file(experiment.dir / "teachers/model.safetensors")},
+        "teachers": {
+            "num_teachers": model.num_members,
+            "sha256": hash_file(experiment.dir / "teachers/model.safetensors"),
+        },
         "tied_states": {"phones": list(tied_states.phones)},
         "features": recipe.features.model_dump(mode="json"),
     }
     write_index(shards_dir, dumped, identity)
 
 
-def _dump_split(recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel) -> list[dict[str, Any]]:
+def _dump_split(
+    recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel
+) -> list[dict[str, Any]]:
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dump = _Dump(recipe, experiment, split, model)
     num_frames = np.diff(dump.store.starts).tolist()
@@ -61,7 +66,11 @@ def _dump_split(recipe: Recipe, experiment: Experiment, split: str, model: Stack
         if not (shards_dir / name).is_file():
             write_shard(shards_dir / name, dump.samples(utterances))
     return [
-        {"file": name, "num_utterances": len(utterances), "num_frames": sum(num_frames[u] for u in utterances)}
+        {
+            "file": name,
+            "num_utterances": len(utterances),
+            "num_frames": sum(num_frames[u] for u in utterances),
+        }
         for name, utterances in zip(names, plan, strict=True)
     ]
 
@@ -69,7 +78,9 @@ def _dump_split(recipe: Recipe, experiment: Experiment, split: str, model: Stack
 class _Dump:
     """Computes the samples of one split."""
 
-    def __init__(self, recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel) -> None:
+    def __init__(
+        self, recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel
+    ) -> None:
         self.store = FrameStore(experiment.stage_dir("features"), split)
         self.pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, self.store.num_frames)
         self.first, self.last = bounds_of_frames(self.store.starts)
@@ -81,9 +92,14 @@ class _Dump:
         for utterance in utterances:
             start, end = self.store.starts[utterance], self.store.starts[utterance + 1]
             centres = torch.arange(start, end)
-            windows = gather_windows(torch.from_numpy(self.store.frames), self.first, self.last, centres, self.context)
+            windows = gather_windows(
+                torch.from_numpy(self.store.frames), self.first, self.last, centres, self.context
+            )
             averages = average_posteriors(self.model, windows, self.temperatures).numpy()
             soft = dict(zip(self.temperatures, averages.astype(np.float16), strict=True))
             yield SoftTargetSample(
-                self.store.utterance_ids[utterance], self.store.frames_of(utterance), self.pdf_ids[start:end], soft
+                self.store.utterance_ids[utterance],
+                self.store.frames_of(utterance),
+                self.pdf_ids[start:end],
+                soft,
             )

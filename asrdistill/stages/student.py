@@ -42,4 +42,3 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "compute_dtype": state.compute_dtype,
     }
     save_model(folder / "model.safetensors", state.best, description)
-    trainer.checkpoint_path.unlink()

@@ -37,8 +37,9 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     )
     state = trainer.train()
     write_json(folder / "curves.json", state.describe_curves([f"teacher {seed}" for seed in seeds]))
-    save_model(folder / "model.safetensors", state.best, {"seeds": seeds, "compute_dtype": state.compute_dtype})
-    trainer.checkpoint_path.unlink()
+    save_model(
+        folder / "model.safetensors", state.best, {"seeds": seeds, "compute_dtype": state.compute_dtype}
+    )
 
 
 def read_frames(experiment: Experiment, split: str) -> LabelledFrames:

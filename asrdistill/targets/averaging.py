@@ -8,7 +8,9 @@ AVERAGING_RULE = "arithmetic mean over teachers of softmax(logits / T)"
 
 
 @torch.inference_mode()
-def average_posteriors(model: StackedAcousticModel, windows: torch.Tensor, temperatures: tuple[float, ...]) -> torch.Tensor:
+def average_posteriors(
+    model: StackedAcousticModel, windows: torch.Tensor, temperatures: tuple[float, ...]
+) -> torch.Tensor:
     """Average the teachers' posteriors into soft targets.
 
     Shapes: T temperatures, B frames, D inputs, P pdf-ids. Averages are made in float32 whatever the members

@@ -117,11 +117,15 @@ class ShardReader:
         self.shards_dir = shards_dir
         path = shards_dir / "index.json"
         if not path.is_file():
-            raise ContractError(f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage")
+            raise ContractError(
+                f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage"
+            )
         self.index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = (self.index.get("schema"), self.index.get("codec"))
         if found != (SCHEMA, CODEC):
-            raise ContractError(f"soft targets {path}: schema and codec {found}, expected {(SCHEMA, CODEC)}; dump again")
+            raise ContractError(
+                f"soft targets {path}: schema and codec {found}, expected {(SCHEMA, CODEC)}; dump again"
+            )
 
     @property
     def num_pdfs(self) -> int:
@@ -140,8 +144,9 @@ class ShardReader:
         if temperature not in self.index["temperatures"]:
             stored = ", ".join(f"{t:g}" for t in self.index["temperatures"])
             raise ContractError(
-                f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: T={stored}; an average at one "
-                "temperature cannot be turned into that at another: add it to soft_targets.temperatures and dump again"
+                f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: T={stored}; "
+                "an average at one temperature cannot be turned into that at another: "
+                "add it to soft_targets.temperatures and dump again"
             )
         for shard in self.index["splits"][split]:
             self._check(shard)
@@ -149,7 +154,9 @@ class ShardReader:
             for item in webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None, empty_check=False):
                 soft = _load(item[_extension(temperature)])
                 name = unquote(item["__key__"])
-                yield SoftTargetSample(name, _load(item["features.npy"]), _load(item["hard.npy"]), {temperature: soft})
+                yield SoftTargetSample(
+                    name, _load(item["features.npy"]), _load(item["hard.npy"]), {temperature: soft}
+                )
 
     def _check(self, shard: dict[str, Any]) -> None:
         path = self.shards_dir / shard["file"]
@@ -157,7 +164,8 @@ class ShardReader:
             raise ContractError(f"shard {path}: not found, the index names it; rerun the soft-targets stage")
         if hash_file(path) != shard["sha256"]:
             raise ContractError(
-                f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; rerun the soft-targets stage"
+                f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; "
+                "rerun the soft-targets stage"
             )
 
     def load(self, split: str, temperature: float) -> LabelledFrames:
