@@ -73,7 +73,7 @@ def _describe_disk_error(error: Exception) -> str | None:
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "your share of the disk (quota) is used up",
-        errno.EACCES: "you may not write there",
+        errno.EACCES: f"permission denied for {getattr(error, 'filename', None)}",
         errno.EROFS: "the disk is read-only",
     }
     if isinstance(error, OSError):
@@ -200,7 +200,7 @@ class Experiment:
         stamp = self.stamp_of(plan.name)
         if stamp and _origin_of_stamp(stamp) == self._origin(plan):
             self._drop_damaged(stamp)
-        elif stamp or not self._progress_of(plan):
+        elif not self._progress_of(plan):
             shutil.rmtree(folder, ignore_errors=True)
         for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()

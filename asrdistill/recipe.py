@@ -122,7 +122,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path}: not readable as YAML: {error}; correct the file") from error
+        raise RecipeError(
+            f"recipe {path}: not readable as YAML: {_on_one_line(error)}; correct the file"
+        ) from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else repr(values)
         raise RecipeError(f"recipe {path}: found {found}, expected lines `section: ...` such as `corpus:`")
@@ -149,7 +151,13 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: the value is not readable as YAML: {error}") from error
+        raise RecipeError(
+            f"--set {override}: the value is not readable as YAML: {_on_one_line(error)}"
+        ) from error
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _explain(error: Any) -> str:

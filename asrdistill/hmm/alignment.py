@@ -38,8 +38,7 @@ def find_phones(pdf_ids: np.ndarray, tied_states: TiedStates) -> list[Segment]:
     left_last_state = tied_states.is_last_state(pdf_ids[:-1]) & (pdf_ids[1:] != pdf_ids[:-1])
     edges = [0, *(np.flatnonzero(left_last_state) + 1).tolist(), len(pdf_ids)]
     return [
-        Segment(tied_states.phone_of_pdf(int(pdf_ids[start])), start, end)
-        for start, end in pairwise(edges)
+        Segment(tied_states.phone_of_pdf(int(pdf_ids[start])), start, end) for start, end in pairwise(edges)
     ]
 
 
@@ -105,7 +104,7 @@ def _format_ctm(segments: Mapping[str, Sequence[Segment]], frame_shift_s: float)
     """NIST CTM: utterance, channel, start and duration in seconds, name."""
     for name, many in segments.items():
         for s in many:
-            yield f"{name} 1 {s.start * frame_shift_s:.2f} {(s.end - s.start) * frame_shift_s:.2f} {s.name}\n"
+            yield f"{name} 1 {s.start * frame_shift_s:.3f} {(s.end - s.start) * frame_shift_s:.3f} {s.name}\n"
 
 
 def read_ctm(path: Path, frame_shift_s: float) -> dict[str, list[Segment]]:

@@ -128,7 +128,7 @@ def grow_mixtures(gmm: DiagonalGmm, num_components: int, power: float = 0.25) ->
     """Split the heaviest components until there are `num_components` in all.
 
     A pdf-id's share grows with its occupancy to the power 0.25, as in Kaldi's `gmm-mixup`; a component is
-    split into two that lie 0.2 standard deviations to either side of it.
+    split into two that lie 0.2 standard deviations to either side of it (0.1 if it comes of a split itself).
     """
     wanted = _share_components(gmm.occupancies.sum(1).numpy(), num_components, power)
     num_places = max(int(wanted.max()), gmm.means.shape[1])
@@ -137,16 +137,19 @@ def grow_mixtures(gmm: DiagonalGmm, num_components: int, power: float = 0.25) ->
     occupancies = torch.nn.functional.pad(gmm.occupancies, (0, extra))
     means = torch.nn.functional.pad(gmm.means, (0, 0, 0, extra))
     variances = torch.nn.functional.pad(gmm.variances, (0, 0, 0, extra), value=1.0)
+    shifts = SPLIT_PERTURBATION * variances.sqrt()
     for pdf_id, target in enumerate(wanted.tolist()):
         while True:
             free = torch.nonzero(log_weights[pdf_id] == -torch.inf)
             if num_places - len(free) >= target or occupancies[pdf_id].max() < 2 * MIN_OCCUPANCY:
                 break
             heaviest, place = int(occupancies[pdf_id].argmax()), int(free[0])
-            shift = SPLIT_PERTURBATION * variances[pdf_id, heaviest].sqrt()
+            # Halved each time: a second split by the same shift would make two Gaussians meet for good.
+            shift = shifts[pdf_id, heaviest].clone()
+            shifts[pdf_id, heaviest] /= 2
             log_weights[pdf_id, heaviest] -= float(np.log(2))
             occupancies[pdf_id, heaviest] /= 2
-            for tensor in (log_weights, occupancies, means, variances):
+            for tensor in (log_weights, occupancies, means, variances, shifts):
                 tensor[pdf_id, place] = tensor[pdf_id, heaviest]
             means[pdf_id, heaviest] += shift
             means[pdf_id, place] -= shift

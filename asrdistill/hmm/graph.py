@@ -61,7 +61,7 @@ def build_utterance_graph(
         return entries[0]
 
     exits = [add_chain([SILENCE_PHONE], SILENCE_WORD, [], may_start=True)]
-    min_frames = 0
+    min_frames = 0 if words else NUM_STATES_PER_PHONE
     for position, word in enumerate(words):
         variants = pronunciations[word]
         ends = [add_chain(phones, position, exits, may_start=position == 0) for phones in variants]
@@ -87,7 +87,7 @@ def build_equal_alignment(
     tied_states: TiedStates,
     num_frames: int,
 ) -> np.ndarray:
-    """Pdf-ids, int32 (frames,): silence, the words' first pronunciations, silence, all states equally long."""
+    """Pdf-ids, int32 (frames,): silence, the words' first pronunciations, silence; equally long states."""
     phones = [SILENCE_PHONE, *(phone for word in words for phone in pronunciations[word][0]), SILENCE_PHONE]
     chain = np.array([pdf for phone in phones for pdf in tied_states.pdf_ids(phone)], np.int32)
     return chain[np.arange(num_frames) * len(chain) // num_frames]

@@ -1,7 +1,8 @@
 """Loss and gradients of a whole stack in one sweep, in buffers that are allocated once.
 
 Written out by hand because under autograd masks, casts and fresh memory took more of a step's time than the
-matrix products did (torch.profiler, 10 x (4 x 256), bf16); autograd through `StackedAcousticModel.forward` is its test's oracle.
+matrix products did (torch.profiler, 10 x (4 x 256), bf16); autograd through `StackedAcousticModel.forward` is
+its test's oracle.
 Shapes: M members, B frames, H hidden units, P pdf-ids.
 """
 

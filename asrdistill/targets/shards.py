@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
-import webdataset
 from pydantic import Field
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asrdistill.config import Config
 from asrdistill.errors import ContractError
@@ -66,7 +66,7 @@ def plan_shards(num_frames: Sequence[int], frames_a_shard: int) -> list[range]:
 
 def write_shard(path: Path, samples: Iterator[SoftTargetSample]) -> None:
     """Publish a shard atomically; the same samples give the same bytes."""
-    with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
             key = quote(sample.id, safe="").replace(".", "%2E")
             _add(tar, f"{key}.features.npy", sample.features.astype(np.float16))
@@ -150,8 +150,7 @@ class ShardReader:
             )
         for shard in self.index["splits"][split]:
             self._check(shard)
-            urls = [str(self.shards_dir / shard["file"])]
-            for item in webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None, empty_check=False):
+            for item in _read_tar(self.shards_dir / shard["file"]):
                 soft = _load(item[_extension(temperature)])
                 name = unquote(item["__key__"])
                 yield SoftTargetSample(
@@ -178,6 +177,12 @@ class ShardReader:
             np.concatenate([sample.pdf_ids for sample in samples]),
             np.concatenate([sample.soft_targets[temperature] for sample in samples]),
         )
+
+
+def _read_tar(path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of a tar, by webdataset's own rules; `webdataset.WebDataset` would leave the file open."""
+    with path.open("rb") as stream:
+        yield from group_by_keys(tar_file_expander([{"url": path.name, "stream": stream}]))
 
 
 def _load(content: bytes) -> np.ndarray:

@@ -31,14 +31,14 @@ def gather_naively(utterances: list[np.ndarray], past: int, future: int) -> np.n
 )
 def test_windows_equal_a_naive_loop(lengths: list[int], past: int, future: int, dtype: type) -> None:
     rng = np.random.default_rng(sum(lengths))
-    utterances = [rng.normal(size=(length, NUM_BINS)).astype(dtype) for length in lengths]
+    utterances: list[np.ndarray] = [rng.normal(size=(length, NUM_BINS)).astype(dtype) for length in lengths]
     frames = torch.from_numpy(np.concatenate(utterances))
     first, last = bounds_of_frames(np.cumsum([0, *lengths]))
     centres = torch.from_numpy(rng.permutation(len(frames)))
     context = ContextConfig(past=past, future=future)
     windows = gather_windows(frames, first, last, centres, context)
     assert windows.shape == (len(frames), context.num_frames * NUM_BINS)
-    np.testing.assert_array_equal(windows.numpy(), gather_naively(utterances, past, future)[centres])
+    np.testing.assert_array_equal(windows.numpy(), gather_naively(utterances, past, future)[centres.numpy()])
 
 
 def test_the_paper_sees_26_frames() -> None:

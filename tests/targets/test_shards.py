@@ -1,0 +1,237 @@
+"""Shards: what goes in comes out, strangers can read them, and what is not as promised is refused."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asrdistill.errors import ContractError
+from asrdistill.targets.shards import (
+    ShardReader,
+    SoftTargetSample,
+    plan_shards,
+    write_index,
+    write_shard,
+)
+
+NUM_BINS, NUM_PDFS = 4, 6
+TEMPERATURES = (1.0, 2.5)
+IDS = ("plain", "1272-128104-0000", "a.b.wav", "dir/file", "Zoë 東京 two words", "__x__", "100%2E", "l" * 120)
+
+
+def make_samples(ids: tuple[str, ...] = IDS, seed: int = 0) -> list[SoftTargetSample]:
+    rng = np.random.default_rng(seed)
+    samples = []
+    for number, name in enumerate(ids):
+        num_frames = 5 + 3 * number
+        samples.append(
+            SoftTargetSample(
+                name,
+                rng.normal(size=(num_frames, NUM_BINS)).astype(np.float16),
+                rng.integers(-1, NUM_PDFS, num_frames).astype(np.int32),
+                {t: rng.dirichlet(np.ones(NUM_PDFS), num_frames).astype(np.float16) for t in TEMPERATURES},
+            )
+        )
+    return samples
+
+
+def describe(name: str, samples: list[SoftTargetSample]) -> dict[str, object]:
+    return {
+        "file": name,
+        "num_utterances": len(samples),
+        "num_frames": sum(len(sample.features) for sample in samples),
+    }
+
+
+@pytest.fixture
+def shards_dir(tmp_path: Path) -> Path:
+    """All samples in two shards, with their index."""
+    samples = make_samples()
+    parts = {"train-000000.tar": samples[:3], "train-000001.tar": samples[3:]}
+    for name, part in parts.items():
+        write_shard(tmp_path / name, iter(part))
+    identity = {
+        "temperatures": list(TEMPERATURES),
+        "num_pdfs": NUM_PDFS,
+        "features": {"num_mel_bins": NUM_BINS},
+        "teachers": {"num_teachers": 10},
+    }
+    write_index(tmp_path, {"train": [describe(*item) for item in parts.items()]}, identity)
+    return tmp_path
+
+
+def change_index(shards_dir: Path, **values: object) -> None:
+    path = shards_dir / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_round_trip(shards_dir: Path, temperature: float) -> None:
+    found = list(ShardReader(shards_dir).samples("train", temperature))
+    expected = make_samples()
+    assert [sample.id for sample in found] == list(IDS)
+    for one, other in zip(found, expected, strict=True):
+        for a, b in (
+            (one.features, other.features),
+            (one.pdf_ids, other.pdf_ids),
+            (one.soft_targets[temperature], other.soft_targets[temperature]),
+        ):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        assert list(one.soft_targets) == [temperature]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_id_survives_alone(tmp_path: Path, name: str) -> None:
+    write_shard(tmp_path / "one.tar", iter(make_samples((name,))))
+    write_index(
+        tmp_path, {"dev": [describe("one.tar", make_samples((name,)))]}, {"temperatures": list(TEMPERATURES)}
+    )
+    assert [sample.id for sample in ShardReader(tmp_path).samples("dev", 1.0)] == [name]
+
+
+def test_loaded_frames_are_those_written(shards_dir: Path) -> None:
+    frames = ShardReader(shards_dir).load("train", 2.5)
+    samples = make_samples()
+    np.testing.assert_array_equal(frames.frames, np.concatenate([s.features for s in samples]))
+    np.testing.assert_array_equal(frames.pdf_ids, np.concatenate([s.pdf_ids for s in samples]))
+    assert frames.soft_targets is not None
+    soft = np.concatenate([s.soft_targets[2.5] for s in samples])
+    np.testing.assert_array_equal(frames.soft_targets, soft)
+    assert len(frames) == sum(int((s.pdf_ids >= 0).sum()) for s in samples)
+    ends = np.cumsum([len(s.features) for s in samples])
+    np.testing.assert_array_equal(np.unique(frames.last), ends - 1)
+    np.testing.assert_array_equal(np.unique(frames.first), [0, *ends[:-1]])
+
+
+# WebDataset leaves it to the garbage collector to close its files.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stranger_can_read_them(shards_dir: Path) -> None:
+    """Nothing but webdataset and numpy, as its documentation says."""
+    urls = str(shards_dir / "train-{000000..000001}.tar")
+    items = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert [unquote(item["__key__"]) for item in items] == list(IDS)
+    for item, sample in zip(items, make_samples(), strict=True):
+        np.testing.assert_array_equal(item["features.npy"], sample.features)
+        np.testing.assert_array_equal(item["hard.npy"], sample.pdf_ids)
+        np.testing.assert_array_equal(item["soft_t1.npy"], sample.soft_targets[1.0])
+        np.testing.assert_array_equal(item["soft_t2.5.npy"], sample.soft_targets[2.5])
+
+
+def test_plain_tar_and_numpy_read_them(shards_dir: Path) -> None:
+    with tarfile.open(shards_dir / "train-000000.tar") as tar:
+        names = [f"plain.{kind}.npy" for kind in ("features", "hard", "soft_t1", "soft_t2.5")]
+        assert tar.getnames()[:4] == names
+        stored = tar.extractfile("plain.hard.npy")
+        assert stored is not None
+        np.testing.assert_array_equal(np.load(io.BytesIO(stored.read())), make_samples()[0].pdf_ids)
+
+
+def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.tar", "two.tar")]
+    for path in paths:
+        write_shard(path, iter(make_samples()))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_failure_leaves_no_shard(tmp_path: Path) -> None:
+    def fail() -> Iterator[SoftTargetSample]:
+        yield make_samples()[0]
+        raise RuntimeError("teachers gave up")
+
+    with pytest.raises(RuntimeError, match="teachers gave up"):
+        write_shard(tmp_path / "train-000000.tar", fail())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_shard_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "train-000000.tar"
+    write_shard(path, iter(make_samples()))
+    before = path.read_bytes()
+
+    def fail() -> Iterator[SoftTargetSample]:
+        yield make_samples(seed=1)[0]
+        raise RuntimeError("teachers gave up")
+
+    with pytest.raises(RuntimeError, match="teachers gave up"):
+        write_shard(path, fail())
+    assert path.read_bytes() == before
+
+
+def test_the_index_describes_every_shard(shards_dir: Path) -> None:
+    index = json.loads((shards_dir / "index.json").read_text())
+    assert (index["schema"], index["codec"]) == (1, "dense_float16")
+    assert index["teachers"] == {"num_teachers": 10}
+    shards = index["splits"]["train"]
+    assert sorted(shard["file"] for shard in shards) == sorted(p.name for p in shards_dir.glob("*.tar"))
+    for shard, samples in zip(shards, (make_samples()[:3], make_samples()[3:]), strict=True):
+        content = (shards_dir / shard["file"]).read_bytes()
+        assert shard["sha256"] == hashlib.sha256(content).hexdigest()
+        assert shard["num_utterances"] == len(samples)
+        assert shard["num_frames"] == sum(len(sample.features) for sample in samples)
+
+
+def test_the_reader_knows_the_shapes(shards_dir: Path) -> None:
+    reader = ShardReader(shards_dir)
+    assert (reader.num_pdfs, reader.num_bins) == (NUM_PDFS, NUM_BINS)
+
+
+def test_no_index_is_refused(shards_dir: Path) -> None:
+    (shards_dir / "index.json").unlink()
+    with pytest.raises(ContractError, match=r"index\.json: not found; the soft-targets stage"):
+        ShardReader(shards_dir)
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"codec": "top_k"}])
+def test_another_schema_is_refused(shards_dir: Path, change: dict[str, object]) -> None:
+    change_index(shards_dir, **change)
+    with pytest.raises(ContractError, match=r"expected \(1, 'dense_float16'\)"):
+        ShardReader(shards_dir)
+
+
+def test_a_temperature_that_is_not_stored_is_refused(shards_dir: Path) -> None:
+    with pytest.raises(ContractError, match=r"no targets at T=4, stored: T=1, 2\.5; .* dump again"):
+        next(ShardReader(shards_dir).samples("train", 4.0))
+
+
+def test_a_missing_shard_is_refused(shards_dir: Path) -> None:
+    (shards_dir / "train-000001.tar").unlink()
+    with pytest.raises(ContractError, match=r"train-000001\.tar: not found"):
+        list(ShardReader(shards_dir).samples("train", 1.0))
+
+
+@pytest.mark.parametrize("position", [0, 600, -1])
+def test_a_damaged_shard_is_refused(shards_dir: Path, position: int) -> None:
+    path = shards_dir / "train-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ContractError, match=r"train-000000\.tar: its SHA-256 is not the one"):
+        list(ShardReader(shards_dir).samples("train", 1.0))
+
+
+def test_a_truncated_shard_is_refused(shards_dir: Path) -> None:
+    path = shards_dir / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:-512])
+    with pytest.raises(ContractError, match="SHA-256"):
+        ShardReader(shards_dir).load("train", 1.0)
+
+
+@given(num_frames=st.lists(st.integers(0, 50), max_size=40), frames_a_shard=st.integers(1, 120))
+def test_a_plan_covers_every_utterance_once(num_frames: list[int], frames_a_shard: int) -> None:
+    plan = plan_shards(num_frames, frames_a_shard)
+    assert [utterance for shard in plan for utterance in shard] == list(range(len(num_frames)))
+    sizes = [[num_frames[utterance] for utterance in shard] for shard in plan]
+    assert all(sizes)
+    # All but the last are full, and none would be without its last utterance.
+    assert all(sum(shard) >= frames_a_shard for shard in sizes[:-1])
+    assert all(sum(shard[:-1]) < frames_a_shard for shard in sizes)

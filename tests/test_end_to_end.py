@@ -1,0 +1,368 @@
+"""The real stages on a small synthetic corpus: results recomputed, resumed, redone and repeated."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from asrdistill.pipeline import STAGES
+
+pytestmark = pytest.mark.end_to_end
+
+Command = Callable[..., Any]  # gives the Outcome of conftest.py
+Snapshot = dict[str, tuple[int, str]]
+PAST, FUTURE = 20, 5
+TEMPERATURE = 2.0
+# Accuracies are counted in float32 there and in float64 here: a tie may fall the other way.
+FRAMES_OF_DOUBT = 2
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_features(experiment_dir: Path, split: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Id, frames float16 (T, 40) and hard targets int32 (T,) of every utterance."""
+    index = read_json(experiment_dir / f"features/{split}.json")
+    frames = np.fromfile(experiment_dir / f"features/{split}.f16", np.float16).reshape(-1, 40)
+    pdf_ids = np.load(experiment_dir / f"align/{split}.npy")
+    ends = np.cumsum(index["num_frames"])
+    return [
+        (name, frames[end - count : end], pdf_ids[end - count : end])
+        for name, count, end in zip(index["utterance_ids"], index["num_frames"], ends, strict=True)
+    ]
+
+
+def compute_logits(model_path: Path, frames: np.ndarray) -> np.ndarray:
+    """Logits float64 (M, T, P) of every member, with loops that a reader can check by eye."""
+    tensors = load_file(model_path)
+    windows = []
+    for centre in range(len(frames)):
+        wanted = [min(max(t, 0), len(frames) - 1) for t in range(centre - PAST, centre + FUTURE + 1)]
+        windows.append(np.concatenate([frames[t] for t in wanted]))
+    logits = []
+    for member in range(len(tensors["weights.0"])):
+        hidden = np.stack(windows).astype(np.float64)
+        for layer in range(3):
+            weight, bias = tensors[f"weights.{layer}"][member], tensors[f"biases.{layer}"][member]
+            hidden = hidden @ weight.astype(np.float64) + bias
+            hidden = np.maximum(hidden, 0) if layer < 2 else hidden
+        logits.append(hidden)
+    return np.stack(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def test_report_fits_its_schema(finished: Path) -> None:
+    report = read_json(finished / "report/report.json")
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (1, "tiny", 3)
+    phones = {
+        p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
+    }
+    assert report["num_tied_states"] == 3 * (len(phones) + 1)
+    assert {"baseline", "ensemble", "distilled"} <= report["systems"].keys()
+    for name, system in report["systems"].items():
+        assert {"dev", "test"} == system["frame_accuracy"].keys(), name
+        assert all(0 < value < 1 for value in system["frame_accuracy"].values())
+        counts = system["wer"]["test"]
+        assert counts.keys() >= {"wer", "errors", "words", "ins", "del", "sub", "ser"}
+        assert counts["errors"] == pytest.approx(counts["ins"] + counts["del"] + counts["sub"])
+        assert counts["wer"] == pytest.approx(counts["errors"] / counts["words"])
+    sizes = [26 * 40, 64, 64, report["num_tied_states"]]
+    parameters = sum((a + 1) * b for a, b in pairwise(sizes))
+    found = [report["systems"][name]["num_parameters"] for name in ("baseline", "ensemble", "distilled")]
+    assert found == [parameters, 3 * parameters, parameters]
+    assert report["transfer"].keys() == {"frame_accuracy", "wer"}
+    soft_targets = report["soft_targets"]
+    assert soft_targets["bytes_per_frame"] == 2 * report["num_tied_states"]
+    assert soft_targets["temperatures"] == [TEMPERATURE]
+    assert soft_targets["num_shards"] == len(list(finished.glob("soft_targets/shards/*.tar"))) > 4
+    for stage in list(STAGES)[:-1]:
+        assert report["stages"][stage]["seconds"] >= 0
+        assert report["stages"][stage]["peak_memory_mb"] > 0
+
+
+def test_transfer_follows_from_the_systems(finished: Path) -> None:
+    report = read_json(finished / "report/report.json")
+    accuracy, wer = (
+        {name: choose(report["systems"][name]) for name in ("baseline", "ensemble", "distilled")}
+        for choose in (lambda s: s["frame_accuracy"]["test"], lambda s: s["wer"]["test"]["wer"])
+    )
+    for key, values in (("frame_accuracy", accuracy), ("wer", wer)):
+        gain = values["ensemble"] - values["baseline"]
+        expected = (values["distilled"] - values["baseline"]) / gain if abs(gain) > 1e-9 else None
+        assert report["transfer"][key]["value"] == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_frame_accuracies_follow_from_weights_features_and_alignments(finished: Path, split: str) -> None:
+    correct = dict.fromkeys(
+        ("ensemble", *(f"teacher_{m:02d}" for m in range(3)), "student_00", "student_01"), 0
+    )
+    num_frames = 0
+    for _, frames, pdf_ids in read_features(finished, split):
+        teachers = softmax(compute_logits(finished / "teachers/model.safetensors", frames))
+        students = compute_logits(finished / "student/model.safetensors", frames)
+        guesses = {f"teacher_{m:02d}": teachers[m] for m in range(3)}
+        guesses |= {"ensemble": teachers.mean(0), "student_00": students[0], "student_01": students[1]}
+        usable = pdf_ids >= 0
+        num_frames += usable.sum()
+        for name, values in guesses.items():
+            correct[name] += (values.argmax(1) == pdf_ids)[usable].sum()
+    accuracies = {name: count / num_frames for name, count in correct.items()}
+    doubt = FRAMES_OF_DOUBT / num_frames
+    for name, accuracy in accuracies.items():
+        scored = read_json(finished / f"score/systems/{name}.json")
+        assert scored["frame_accuracy"][split] == pytest.approx(accuracy, abs=doubt), name
+    systems = read_json(finished / "report/report.json")["systems"]
+    baseline = np.mean([accuracies[f"teacher_{m:02d}"] for m in range(3)])
+    assert systems["baseline"]["frame_accuracy"][split] == pytest.approx(baseline, abs=doubt)
+    assert systems["ensemble"]["frame_accuracy"][split] == pytest.approx(accuracies["ensemble"], abs=doubt)
+
+
+def test_word_errors_follow_from_hypotheses_and_manifests(finished: Path) -> None:
+    lines = (finished / "prepare/manifests/test.jsonl").read_text(encoding="utf-8").splitlines()
+    references = {entry["id"]: entry["text"] for entry in map(json.loads, lines)}
+    rates = {}
+    for path in sorted(finished.glob("score/systems/*.test.txt")):
+        found = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines()]
+        hypotheses = {name: " ".join(rest) for name, *rest in found}
+        assert hypotheses.keys() == references.keys()
+        measured = jiwer.process_words(list(references.values()), [hypotheses[name] for name in references])
+        scored = read_json(path.with_name(path.name.replace(".test.txt", ".json")))["wer"]["test"]
+        assert scored["wer"] == pytest.approx(measured.wer), path.name
+        assert scored["errors"] == measured.substitutions + measured.deletions + measured.insertions
+        rates[path.name.split(".")[0]] = measured.wer
+    systems = read_json(finished / "report/report.json")["systems"]
+    baseline = np.mean([rate for name, rate in rates.items() if name.startswith("teacher")])
+    assert systems["baseline"]["wer"]["test"]["wer"] == pytest.approx(baseline)
+    assert systems["ensemble"]["wer"]["test"]["wer"] == pytest.approx(rates["ensemble"])
+
+
+def test_dev_chooses_the_student(finished: Path) -> None:
+    curves = read_json(finished / "student/curves.json")
+    best = [max(curve["dev_frame_accuracy"]) for curve in curves]
+    systems = read_json(finished / "report/report.json")["systems"]
+    assert systems["distilled"]["hard_weight"] == (0.5, 0.1)[best.index(max(best))]
+    assert systems["distilled"]["frame_accuracy"]["dev"] == pytest.approx(max(best))
+
+
+def read_shards(experiment_dir: Path, split: str) -> dict[str, np.ndarray]:
+    arrays = {}
+    for path in sorted(experiment_dir.glob(f"soft_targets/shards/{split}-*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                content = tar.extractfile(member)
+                assert content is not None
+                arrays[member.name] = np.load(io.BytesIO(content.read()))
+    return arrays
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_shards_hold_features_hard_targets_and_averaged_posteriors(finished: Path, split: str) -> None:
+    arrays = read_shards(finished, split)
+    utterances = read_features(finished, split)
+    assert len(arrays) == 3 * len(utterances)
+    for name, frames, pdf_ids in utterances[:: max(len(utterances) // 12, 1)]:
+        logits = compute_logits(finished / "teachers/model.safetensors", frames)
+        average = softmax(logits / TEMPERATURE).mean(0)
+        np.testing.assert_array_equal(arrays[f"{name}.features.npy"], frames)
+        np.testing.assert_array_equal(arrays[f"{name}.hard.npy"], pdf_ids)
+        soft = arrays[f"{name}.soft_t2.npy"]
+        assert soft.dtype == np.float16
+        np.testing.assert_allclose(soft, average, rtol=2e-3, atol=1e-6)
+        np.testing.assert_allclose(soft.astype(np.float64).sum(1), 1, atol=5e-3)
+
+
+def list_reasons(stderr: str) -> dict[str, str]:
+    """What a run said of each stage."""
+    lines = [line for line in stderr.splitlines() if line.startswith("[")]
+    return dict(line.split("] ", 1)[1].split(": ", 1) for line in lines)
+
+
+def changed_files(before: Snapshot, after: Snapshot) -> set[str]:
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def test_a_second_run_does_nothing(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command, take_snapshot: Callable[[Path], Snapshot]
+) -> None:
+    before = take_snapshot(finished_copy)
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy)
+    assert outcome.status == 0
+    assert list_reasons(outcome.stderr) == dict.fromkeys(STAGES, "finished")
+    assert take_snapshot(finished_copy) == before
+
+
+def test_a_changed_setting_redoes_what_depends_on_it(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command, take_snapshot: Callable[[Path], Snapshot]
+) -> None:
+    before = take_snapshot(finished_copy)
+    words = ("run", tiny_recipe, "--exp", finished_copy, "--set", "student.training.num_epochs=3")
+    outcome = asrdistill(*words)
+    assert outcome.status == 0
+    reasons = list_reasons(outcome.stderr)
+    assert [stage for stage, reason in reasons.items() if reason != "finished"] == [
+        "student",
+        "score",
+        "report",
+    ]
+    assert reasons["student"] == "student.training.num_epochs changed from 2 to 3"
+    assert reasons["score"] == "student/model.safetensors changed"
+    changed = changed_files(before, take_snapshot(finished_copy))
+    assert {path.split("/")[0] for path in changed} == {"student", "score", "report"}
+    assert len(read_json(finished_copy / "student/curves.json")[0]["dev_frame_accuracy"]) == 3
+
+
+def test_a_deleted_shard_alone_is_made_again(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command, take_snapshot: Callable[[Path], Snapshot]
+) -> None:
+    before = take_snapshot(finished_copy)
+    (finished_copy / "soft_targets/shards/train-000001.tar").unlink()
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy)
+    reasons = list_reasons(outcome.stderr)
+    assert reasons["soft_targets"] == "soft_targets/shards/train-000001.tar is missing or was changed"
+    assert "shards are there already" in outcome.stderr
+    assert (reasons["student"], reasons["score"]) == ("finished", "finished")
+    after = take_snapshot(finished_copy)
+    assert {
+        path: digest for path, (_, digest) in before.items() if path.startswith("soft_targets/shards")
+    } == {path: digest for path, (_, digest) in after.items() if path.startswith("soft_targets/shards")}
+    written = {path for path in changed_files(before, after) if path.endswith(".tar")}
+    assert written == {"soft_targets/shards/train-000001.tar"}
+
+
+def test_a_damaged_shard_alone_is_made_again(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command
+) -> None:
+    path = finished_copy / "soft_targets/shards/dev-000000.tar"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100] + bytes(range(100)))
+    words = ("run", tiny_recipe, "--exp", finished_copy, "--stage", "soft-targets")
+    assert asrdistill(*words).status == 0
+    assert path.read_bytes() == whole
+
+
+def test_training_again_gives_the_same_bytes(
+    tiny_recipe: Path, finished: Path, finished_copy: Path, asrdistill: Command
+) -> None:
+    forced = [word for stage in ("teachers", "soft-targets", "student") for word in ("--force", stage)]
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy, "--stage", "student", *forced)
+    assert list_reasons(outcome.stderr)["teachers"] == "not done yet"
+    check_same_results(
+        finished_copy, finished, ("teachers/*.safetensors", "*/shards/*", "student/*.safetensors")
+    )
+
+
+def check_same_results(found_dir: Path, expected_dir: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        expected = sorted(path.relative_to(expected_dir) for path in expected_dir.glob(pattern))
+        assert expected, pattern
+        assert sorted(path.relative_to(found_dir) for path in found_dir.glob(pattern)) == expected
+        for path in expected:
+            assert (found_dir / path).read_bytes() == (expected_dir / path).read_bytes(), path
+
+
+# Which file that a stage publishes is its last: killed when all of it is written, but not yet renamed.
+KILLED_AT = {
+    "prepare": 20,
+    "features": 4,
+    "align": 6,
+    "teachers": 3,
+    "soft_targets": 4,
+    "student": 3,
+    "score": 6,
+    "report": 3,
+}
+KILLED_COMMAND = """
+import os, signal, sys
+
+stage, last = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+replace, published = os.replace, 0
+
+def replace_or_die(source, target):
+    global published
+    published += f"/{stage}/" in str(target)
+    if published == last:
+        os.killpg(0, signal.SIGKILL)
+    replace(source, target)
+
+os.replace = replace_or_die
+from asrdistill.cli import main
+main()
+"""
+
+
+def run_and_kill(stage: str, recipe_path: Path, experiment_dir: Path) -> str:
+    """Run until the middle of a stage; gives what the run said before it was killed."""
+    words = [stage, str(KILLED_AT[stage]), "run", str(recipe_path), "--exp", str(experiment_dir)]
+    log_path = experiment_dir.with_suffix(".log")
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED_COMMAND, *words], stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            process.wait(timeout=200)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    said = log_path.read_text(encoding="utf-8")
+    assert process.returncode == -signal.SIGKILL, said
+    return said
+
+
+def test_killed_in_every_stage_and_resumed_gives_the_same(
+    tiny_recipe: Path, finished: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    experiment_dir = tmp_path / "tiny"
+    said = {}
+    for stage in STAGES:
+        said[stage] = run_and_kill(stage, tiny_recipe, experiment_dir)
+        assert (experiment_dir / stage / "progress.json").is_file()
+        assert not (experiment_dir / stage / "stamp.json").exists()
+        assert list((experiment_dir / stage).rglob(".*.tmp"))
+    outcome = asrdistill("run", tiny_recipe, "--exp", experiment_dir)
+    assert outcome.status == 0
+    stages = list(STAGES)
+    for stage, following in zip(
+        stages, [*(said[stage] for stage in stages[1:]), outcome.stderr], strict=True
+    ):
+        assert list_reasons(following)[stage] == "was interrupted"
+    assert "resuming after epoch 1 of 2" in said["soft_targets"]
+    assert "2 of " in said["student"]
+    assert "shards are there already" in said["student"]
+    assert "teacher_00: scored already" in said["report"]
+    patterns = (
+        "prepare/audio/*.wav",
+        "features/*.f16",
+        "align/*.npy",
+        "align/*.ctm",
+        "*/*.safetensors",
+        "soft_targets/shards/*",
+        "score/systems/*",
+    )
+    check_same_results(experiment_dir, finished, patterns)
+    reports = [read_json(folder / "report/report.json") for folder in (experiment_dir, finished)]
+    for report in reports:
+        del report["stages"]  # seconds, memory, bytes
+    assert reports[0] == reports[1]
+    assert not list(experiment_dir.rglob("*.tmp"))
+    assert not list(experiment_dir.rglob("*.part"))
+    assert not list(experiment_dir.rglob("checkpoint*"))
