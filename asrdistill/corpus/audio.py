@@ -96,12 +96,15 @@ def load_audio(utterance: Utterance, sampling_rate_hz: int) -> np.ndarray:
             samples = file.read(round(utterance.duration * rate_hz), dtype="float32")
     except (soundfile.LibsndfileError, OSError) as error:
         raise CorpusError(
-            f"{subject} cannot be read ({error}); rerun prepare, which names all such"
+            f"{subject} cannot be read ({error}); run again with --force prepare, which names all such"
         ) from error
     if samples.ndim != 1:
         raise CorpusError(
-            f"{subject} has {samples.shape[1]} channels, expected one; make it mono and rerun prepare"
+            f"{subject} has {samples.shape[1]} channels, expected one; "
+            "make it mono and run again with --force prepare"
         )
     if not len(samples):
-        raise CorpusError(f"{subject} holds no samples from {utterance.offset} s on; rerun prepare")
+        raise CorpusError(
+            f"{subject} holds no samples from {utterance.offset} s on; run again with --force prepare"
+        )
     return samples if rate_hz == sampling_rate_hz else soxr.resample(samples, rate_hz, sampling_rate_hz)

@@ -42,28 +42,27 @@ class LibrispeechConfig(FolderConfig):
 
 
 class Archive(Config):
-    """Where a subset comes from; MD5 null where none could be confirmed."""
+    """Where a subset comes from."""
 
-    url: str
-    md5: str | None
+    url: str = Field(description="address of the archive")
+    md5: str | None = Field(description="checksum of the archive; null where none could be confirmed")
 
 
 class Source(Config):
-    """A file of manifests/.
+    """A file of manifests/."""
 
-    Attributes:
-        speakers: split -> its speakers, where one subset serves several splits.
-    """
-
-    name: str
-    source: str
-    licence: str
-    notes: str = ""
-    archives: dict[str, Archive]
-    speakers: dict[str, list[str]] = Field(default_factory=dict)
+    name: str = Field(description="of the corpus")
+    source: str = Field(description="where it is published")
+    licence: str = Field(description="under which it may be used")
+    notes: str = Field("", description="for the reader")
+    archives: dict[str, Archive] = Field(description="subset -> its archive")
+    speakers: dict[str, list[str]] = Field(
+        default_factory=dict, description="split -> its speakers, where one subset serves several splits"
+    )
 
 
 def source_path(config: LibrispeechConfig) -> Path:
+    """The file of manifests/ that describes the corpus."""
     return MANIFESTS_DIR / f"{config.source}.json"
 
 

@@ -56,6 +56,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                 utterances.append(Utterance(**json.loads(line)))
             except (json.JSONDecodeError, TypeError) as error:
                 raise CorpusError(
-                    f"manifest {path}, line {number}: not an utterance ({error}); rerun prepare"
+                    f"manifest {path}, line {number}: not an utterance ({error}); "
+                    "run again with --force prepare"
                 ) from error
     return utterances

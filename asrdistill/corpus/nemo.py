@@ -77,7 +77,9 @@ def _parse_line(path: Path, number: int, line: str) -> Entry:
             known | {key: str(known[key]) for key in ("id", "speaker") if key in known}
         )
     except (json.JSONDecodeError, ValidationError, AttributeError) as error:
-        raise CorpusError(f"manifest {path}, line {number}: {error}; {expected}") from error
+        raise CorpusError(
+            f"manifest {path}, line {number}: {' '.join(str(error).split())}; {expected}"
+        ) from error
     if missing := {"audio_filepath", "text"} - entry.keys():
         raise CorpusError(
             f"manifest {path}, line {number}: no {' and no '.join(sorted(missing))}; {expected}"

@@ -27,7 +27,7 @@ class DecoderConfig(Config):
 
     acoustic_scale: float = Field(0.25, gt=0, description="factor on scaled log likelihoods in the search")
     beam: float = Field(
-        9.0, gt=0, description="hypotheses worse than the best one by more are dropped, natural log"
+        10.0, gt=0, description="hypotheses worse than the best one by more are dropped, natural log"
     )
     lattice_beam: float = Field(
         6.0,

@@ -40,7 +40,7 @@ class FrameStore:
         if size_bytes != 2 * shape[0] * shape[1]:
             raise ContractError(
                 f"frame store {path}: {size_bytes} bytes, expected {2 * shape[0] * shape[1]} "
-                f"for {shape[0]} frames of {shape[1]} bins; rerun the features stage"
+                f"for {shape[0]} frames of {shape[1]} bins; run again with --force features"
             )
         self.frames = np.memmap(path, np.float16, "c", shape=shape)
 

@@ -132,7 +132,7 @@ def read_pdf_ids(align_dir: Path, split: str, num_frames: int) -> np.ndarray:
     if len(pdf_ids) != num_frames:
         raise ContractError(
             f"alignment {path}: {len(pdf_ids)} frames, expected the frame store's {num_frames}; "
-            "rerun the align stage"
+            "run again with --force align"
         )
     return pdf_ids
 

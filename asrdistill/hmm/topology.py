@@ -76,6 +76,7 @@ class TiedStates:
         stored = json.loads(path.read_text())
         if (stored.get("schema"), stored.get("kind")) != (1, "monophone"):
             raise ContractError(
-                f"tied states {path}: kind {stored.get('kind')!r}, expected 'monophone'; rerun align"
+                f"tied states {path}: kind {stored.get('kind')!r}, expected 'monophone'; "
+                "run again with --force align"
             )
         return cls(tuple(stored["phones"]))

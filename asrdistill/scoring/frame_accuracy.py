@@ -49,7 +49,7 @@ def count_frames(log_posteriors: np.ndarray, pdf_ids: np.ndarray) -> FrameAccura
     if log_posteriors.ndim != 2 or pdf_ids.shape != log_posteriors.shape[:1]:
         raise ContractError(
             f"frame accuracy: log posteriors have shape {log_posteriors.shape}, targets {pdf_ids.shape}; "
-            "expected (frames, pdf-ids) and (frames,): rerun the align stage if the features changed"
+            "expected (frames, pdf-ids) and (frames,): run again with --force align"
         )
     if len(pdf_ids) and not 0 <= pdf_ids.min() <= pdf_ids.max() < log_posteriors.shape[1]:
         raise ContractError(

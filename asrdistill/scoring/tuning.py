@@ -20,7 +20,7 @@ class TuningConfig(Config):
         description="factors on scaled log likelihoods, ascending",
     )
     insertion_penalties: tuple[float, ...] = Field(
-        (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
+        (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
         min_length=1,
         description="costs of each word, natural log units, ascending",
     )

@@ -28,6 +28,7 @@ from asrdistill.scoring.tuning import Tuning, tune
 from asrdistill.scoring.word_errors import WordErrors, count_word_errors
 
 SPLITS = ("dev", "test")
+UTTERANCES_A_WORKER = 16
 SETTINGS = (
     "language_model",
     "graph",
@@ -157,7 +158,7 @@ class Scorer:
                     counted += count_frames(log_posteriors, targets)
                 yield name, log_posteriors - self.log_priors
 
-        workers = os.cpu_count() or 1
+        workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
         lattices = decode_utterances(self.graph, scores(), self.recipe.decoder, workers, len(store))
         return lattices, counted
 

@@ -1,6 +1,5 @@
 """The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from asrdistill.experiment import Experiment, hash_file
 from asrdistill.features.context import bounds_of_frames, gather_windows
 from asrdistill.features.frame_store import FrameStore
+from asrdistill.features.perturbation import perturb
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
 from asrdistill.nn.acoustic_model import StackedAcousticModel
@@ -45,6 +45,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
             "sha256": hash_file(experiment.dir / "teachers/model.safetensors"),
         },
         "tied_states": {"phones": list(tied_states.phones)},
+        "num_views": recipe.soft_targets.num_views,
         "features": recipe.features.model_dump(mode="json"),
     }
     write_index(shards_dir, dumped, identity)
@@ -55,51 +56,60 @@ def _dump_split(
 ) -> list[dict[str, Any]]:
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dump = _Dump(recipe, experiment, split, model)
-    num_frames = np.diff(dump.store.starts).tolist()
-    plan = plan_shards(num_frames, recipe.soft_targets.frames_a_shard)
+    plan = plan_shards(
+        [dump.num_frames(sample) for sample in dump.samples], recipe.soft_targets.frames_a_shard
+    )
     names = [f"{split}-{number:06d}.tar" for number in range(len(plan))]
     done = sum((shards_dir / name).is_file() for name in names)
     if done:
         say(f"  {split}: {done} of {len(names)} shards are there already")
-    for name, utterances in track(list(zip(names, plan, strict=True)), f"soft targets {split}", unit="shard"):
+    for name, samples in track(list(zip(names, plan, strict=True)), f"soft targets {split}", unit="shard"):
         # A shard is published whole or not at all, so one that is there is complete.
         if not (shards_dir / name).is_file():
-            write_shard(shards_dir / name, dump.samples(utterances))
+            write_shard(shards_dir / name, (dump.compute(dump.samples[number]) for number in samples))
     return [
         {
             "file": name,
-            "num_utterances": len(utterances),
-            "num_frames": sum(num_frames[u] for u in utterances),
+            "num_utterances": len(samples),
+            "num_frames": sum(dump.num_frames(dump.samples[number]) for number in samples),
         }
-        for name, utterances in zip(names, plan, strict=True)
+        for name, samples in zip(names, plan, strict=True)
     ]
 
 
 class _Dump:
-    """Computes the samples of one split."""
+    """Computes the samples of one split.
+
+    Attributes:
+        samples: utterance number and view of each; view 0 is the utterance as it is.
+    """
 
     def __init__(
         self, recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel
     ) -> None:
         self.store = FrameStore(experiment.stage_dir("features"), split)
         self.pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, self.store.num_frames)
-        self.first, self.last = bounds_of_frames(self.store.starts)
         self.model = model
         self.context = recipe.teachers.model.context
-        self.temperatures = recipe.soft_targets.temperatures
+        self.config = recipe.soft_targets
+        num_views = self.config.num_views if split == "train" else 0
+        self.samples = [(number, view) for view in range(num_views + 1) for number in range(len(self.store))]
 
-    def samples(self, utterances: range) -> Iterator[SoftTargetSample]:
-        for utterance in utterances:
-            start, end = self.store.starts[utterance], self.store.starts[utterance + 1]
-            centres = torch.arange(start, end)
-            windows = gather_windows(
-                torch.from_numpy(self.store.frames), self.first, self.last, centres, self.context
-            )
-            averages = average_posteriors(self.model, windows, self.temperatures).numpy()
-            soft = dict(zip(self.temperatures, averages.astype(np.float16), strict=True))
-            yield SoftTargetSample(
-                self.store.utterance_ids[utterance],
-                self.store.frames_of(utterance),
-                self.pdf_ids[start:end],
-                soft,
-            )
+    def num_frames(self, sample: tuple[int, int]) -> int:
+        number, _ = sample
+        return int(self.store.starts[number + 1] - self.store.starts[number])
+
+    def compute(self, sample: tuple[int, int]) -> SoftTargetSample:
+        number, view = sample
+        name, frames = self.store.utterance_ids[number], self.store.frames_of(number)
+        if view:
+            rng = np.random.default_rng((self.config.seed, view, number))
+            frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
+            name = f"{name}+view{view}"
+        first, last = bounds_of_frames(np.array([0, len(frames)]))
+        centres = torch.arange(len(frames))
+        windows = gather_windows(torch.from_numpy(frames), first, last, centres, self.context)
+        averages = average_posteriors(self.model, windows, self.config.temperatures).numpy()
+        soft = dict(zip(self.config.temperatures, averages.astype(np.float16), strict=True))
+        pdf_ids = self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
+        return SoftTargetSample(name, frames, pdf_ids, soft)

@@ -23,6 +23,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from asrdistill.config import Config
 from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path, hash_file, write_json
+from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.frames import LabelledFrames
 
 SCHEMA = 1
@@ -33,6 +34,11 @@ class SoftTargetsConfig(Config):
     """What is stored of the ensemble's average."""
 
     temperatures: tuple[float, ...] = Field((2.0,), min_length=1, description="T of each stored average")
+    num_views: int = Field(
+        0, ge=0, description="perturbed views of each training utterance, stored besides the utterance itself"
+    )
+    perturbation: PerturbationConfig = Field(PerturbationConfig(), description="how far views are from it")
+    seed: int = Field(1, ge=0, description="of the perturbations")
     frames_a_shard: int = Field(100_000, ge=1, description="a shard is closed when it holds this many frames")
 
 
@@ -160,11 +166,13 @@ class ShardReader:
     def _check(self, shard: dict[str, Any]) -> None:
         path = self.shards_dir / shard["file"]
         if not path.is_file():
-            raise ContractError(f"shard {path}: not found, the index names it; rerun the soft-targets stage")
+            raise ContractError(
+                f"shard {path}: not found, the index names it; run again with --force soft-targets"
+            )
         if hash_file(path) != shard["sha256"]:
             raise ContractError(
                 f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; "
-                "rerun the soft-targets stage"
+                "run again with --force soft-targets"
             )
 
     def load(self, split: str, temperature: float) -> LabelledFrames:

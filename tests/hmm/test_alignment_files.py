@@ -115,7 +115,7 @@ def test_refusals_name_the_stage(tmp_path: Path) -> None:
         read_pdf_ids(tmp_path, "dev", 39)
     write_split(tmp_path)
     with pytest.raises(
-        ContractError, match="39 frames, expected the frame store's 40; rerun the align stage"
+        ContractError, match="39 frames, expected the frame store's 40; run again with --force align"
     ):
         read_pdf_ids(tmp_path, "dev", 40)
 
