@@ -47,7 +47,8 @@ class StudentConfig(Config):
         Field(
             (0.5,),
             min_length=1,
-            description="weight of the hard targets in the loss; several: one student each, and dev chooses",
+            description="weight of the hard targets in the loss; several: one student each, and dev chooses; "
+            "1 is the control on hard targets alone",
         )
     )
     temperature: float = Field(

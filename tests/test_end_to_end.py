@@ -177,7 +177,8 @@ def read_shards(experiment_dir: Path, split: str) -> dict[str, np.ndarray]:
 def test_shards_hold_features_hard_targets_and_averaged_posteriors(finished: Path, split: str) -> None:
     arrays = read_shards(finished, split)
     utterances = read_features(finished, split)
-    assert len(arrays) == 3 * len(utterances)
+    num_copies = 2 if split == "train" else 1
+    assert len(arrays) == 3 * num_copies * len(utterances)
     for name, frames, pdf_ids in utterances[:: max(len(utterances) // 12, 1)]:
         logits = compute_logits(finished / "teachers/model.safetensors", frames)
         average = softmax(logits / TEMPERATURE).mean(0)
@@ -187,6 +188,17 @@ def test_shards_hold_features_hard_targets_and_averaged_posteriors(finished: Pat
         assert soft.dtype == np.float16
         np.testing.assert_allclose(soft, average, rtol=2e-3, atol=1e-6)
         np.testing.assert_allclose(soft.astype(np.float64).sum(1), 1, atol=5e-3)
+
+
+def test_views_hold_what_the_teachers_make_of_the_perturbed_frames(finished: Path) -> None:
+    arrays = read_shards(finished, "train")
+    utterances = read_features(finished, "train")
+    for name, frames, pdf_ids in utterances[:: max(len(utterances) // 6, 1)]:
+        view = arrays[f"{name}~view1.features.npy"]
+        assert view.shape == frames.shape and np.abs(view - frames).max() > 0.05
+        average = softmax(compute_logits(finished / "teachers/model.safetensors", view) / TEMPERATURE).mean(0)
+        np.testing.assert_array_equal(arrays[f"{name}~view1.hard.npy"], pdf_ids)
+        np.testing.assert_allclose(arrays[f"{name}~view1.soft_t2.npy"], average, rtol=2e-3, atol=1e-6)
 
 
 def list_reasons(stderr: str) -> dict[str, str]:

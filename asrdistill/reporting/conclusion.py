@@ -30,7 +30,19 @@ def conclude(report: Mapping[str, Any]) -> list[str]:
         _compare("WER", [-100 * system["wer"]["test"]["wer"] for system in named],
                  spread["wer"]["test"], report["transfer"]["wer"]["value"]),
     ]  # fmt: skip
-    return [_sentence(comparison, report["num_teachers"]) for comparison in comparisons]
+    sentences = [_sentence(comparison, report["num_teachers"]) for comparison in comparisons]
+    controls = [system for system in systems.values() if system.get("hard_weight") == 1]
+    return [*sentences, *(_control_sentence(control, systems["baseline"]) for control in controls)]
+
+
+def _control_sentence(control: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """What the student's data and training budget gain without soft targets."""
+    frames = 100 * (control["frame_accuracy"]["test"] - baseline["frame_accuracy"]["test"])
+    words = 100 * (baseline["wer"]["test"]["wer"] - control["wer"]["test"]["wer"])
+    return (
+        "Control: the same model trained for as long on the same frames, but on hard targets alone, is "
+        f"{_points(frames)} the mean of the teachers in frame accuracy, and {_points(words)} it in WER."
+    )
 
 
 def _compare(measure: str, values: list[float], spread: float | None, transfer: float | None) -> _Comparison:

@@ -72,7 +72,9 @@ def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
 
 
 def name_student(student: Mapping[str, Any]) -> str:
-    """What a student is called in tables."""
+    """What a student is called in tables; one that never saw a soft target is a control."""
+    if student["hard_weight"] == 1:
+        return "control, hard targets alone"
     return f"distilled, hard weight {student['hard_weight']:g}"
 
 

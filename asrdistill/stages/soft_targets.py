@@ -105,7 +105,7 @@ class _Dump:
         if view:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
-            name = f"{name}+view{view}"
+            name = f"{name}~view{view}"
         first, last = bounds_of_frames(np.array([0, len(frames)]))
         centres = torch.arange(len(frames))
         windows = gather_windows(torch.from_numpy(frames), first, last, centres, self.context)

@@ -32,7 +32,9 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     state = trainer.train()
     names = [f"hard weight {weight:g}" for weight in config.hard_weight]
     accuracies = [max(history.dev_frame_accuracy) for history in state.histories]
-    chosen = accuracies.index(max(accuracies))
+    # At weight 1 no soft target is heard: that is a control, chosen only where there is nothing else.
+    eligible = [m for m, weight in enumerate(config.hard_weight) if weight < 1] or range(len(accuracies))
+    chosen = max(eligible, key=lambda member: accuracies[member])
     say(f"  chosen on dev: {names[chosen]}, frame accuracy {100 * accuracies[chosen]:.2f}%")
     write_json(folder / "curves.json", state.describe_curves(names))
     description = {

@@ -1,8 +1,9 @@
 """Soft-target shards: webdataset tars that a student can be trained from with everything else deleted.
 
-One sample an utterance: `<key>.features.npy` float16 (frames, bins), `<key>.hard.npy` int32 (frames,) with -1
-where there is no alignment, `<key>.soft_t<T>.npy` float16 (frames, pdf-ids) for every stored temperature. The
-key is the utterance's id, percent-encoded where webdataset could not carry it (dots, slashes).
+One sample an utterance, and one for each perturbed view of it (`<id>~view<n>`): `<key>.features.npy` float16
+(frames, bins), `<key>.hard.npy` int32 (frames,) with -1 where there is no alignment, `<key>.soft_t<T>.npy`
+float16 (frames, pdf-ids) for every stored temperature. The key is the utterance's id, percent-encoded where
+webdataset could not carry it (dots, slashes).
 `index.json`, written last, is the shards' contract: what is in each, their SHA-256, and the identity of
 everything that made them.
 """

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from asrdistill.reporting.conclusion import conclude
+from asrdistill.reporting.table import name_student
 
 MEAN = "the mean of its 10 members"
 
@@ -46,3 +47,21 @@ def test_a_gain_within_the_spread_is_said_to_say_little(
     frame_sentence, word_sentence = conclude(report_of_test((0.621, 149), (0.6205, 149)))
     assert "smaller than the spread of single models (standard deviation 0.26 points)" in frame_sentence
     assert "smaller than the spread of single models (standard deviation 0.36 points)" in word_sentence
+
+
+def test_a_control_on_hard_targets_alone_is_told_apart(report_of_test: Callable[..., dict[str, Any]]) -> None:
+    report = report_of_test((0.63, 140), (0.628, 145))
+    baseline = report["systems"]["baseline"]
+    control = {
+        **report["systems"]["distilled"],
+        "hard_weight": 1.0,
+        "chosen": False,
+        "frame_accuracy": {"dev": 0.5, "test": baseline["frame_accuracy"]["test"] + 0.0125},
+        "wer": {"test": {**baseline["wer"]["test"], "wer": baseline["wer"]["test"]["wer"] + 0.02}},
+    }
+    report["systems"]["distilled_hard_weight_1"] = control
+    sentence = conclude(report)[-1]
+    assert sentence.startswith("Control: ")
+    assert "1.25 points better than the mean of the teachers" in sentence
+    assert "2.00 points worse than it in WER" in sentence
+    assert name_student(control) == "control, hard targets alone"
