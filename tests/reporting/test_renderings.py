@@ -79,7 +79,7 @@ def test_costs_are_shown(report: dict[str, Any], page: Page, cost: str) -> None:
 def test_table_is_aligned(report: dict[str, Any]) -> None:
     lines = render_table(report).splitlines()
     first, last = (
-        next(line for line in lines if start in line) for start in ("baseline (mean", "hard weight 1 ")
+        next(line for line in lines if start in line) for start in ("baseline (mean", "control, hard")
     )
     assert first.index("1,234,567") == last.index("1,234,567")
     assert first.index(".00 ± 0.36") + len(".00 ± 0.36") == last.index(".90") + len(".90")
