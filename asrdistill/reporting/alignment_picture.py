@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import librosa.display
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -78,10 +79,11 @@ def _draw_spectrogram(axes: Axes, picture: AlignmentPicture) -> None:
     num_frames, num_bands = picture.log_mel.shape
     times_s = np.arange(num_frames + 1) * picture.frame_shift_s
     low, high = np.percentile(picture.log_mel, (5, 99.5))
-    axes.pcolormesh(
-        times_s,
-        np.arange(num_bands + 1),
+    librosa.display.specshow(
         picture.log_mel.T,
+        x_coords=times_s,
+        y_coords=np.arange(num_bands + 1),
+        ax=axes,
         cmap="Greys",
         vmin=low,
         vmax=high,
