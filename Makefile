@@ -10,8 +10,8 @@ SET ?=
 PYTHON ?= python3
 
 BIN := .venv/bin
-RUN = $(BIN)/asrdistill run $(RECIPE) $(if $(EXP),--exp $(EXP)) $(if $(CORPUS),--set corpus.path=$(CORPUS)) \
-	$(foreach setting,$(SET),--set $(setting))
+RUN = $(BIN)/asrdistill run "$(RECIPE)" $(if $(EXP),--exp "$(EXP)") $(if $(CORPUS),--set "corpus.path=$(CORPUS)") \
+	$(foreach setting,$(SET),--set '$(setting)')
 
 STAGES := prepare features align teachers soft-targets student score report
 
@@ -23,12 +23,14 @@ $(STAGES): setup
 	@$(RUN) --stage $@
 
 status: setup
-	@$(BIN)/asrdistill status $(or $(EXP),exp/$(RECIPE))
+	@$(BIN)/asrdistill status "$(or $(EXP),exp/$(basename $(notdir $(RECIPE))))"
 
 setup: $(BIN)/.installed
 
 $(BIN)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make PYTHON=python3.12, say" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -29,7 +29,7 @@ examples:
   asrdistill run espeak                         the built-in synthetic corpus, no download
   asrdistill run speechocean762 --set corpus.path=DIR
   asrdistill run my_recipe.yaml --stage align   up to the alignment
-  asrdistill run espeak --set student.temperature=5 --set soft_targets.temperatures=[5]
+  asrdistill run espeak --set student.temperature=5 --set 'soft_targets.temperatures=[5]'
   asrdistill run espeak --force student         do the student again
   asrdistill status exp/espeak
 """
@@ -37,7 +37,7 @@ examples:
 RUN_EPILOG = """\
 RECIPE is a YAML file, or the name of one in pipelines/. Every setting is described there and in the report.
 --set takes a setting's full name and a YAML value:
-  --set teachers.training.num_epochs=12 --set student.hard_weight=[0.5,0.1]
+  --set teachers.training.num_epochs=12 --set 'student.hard_weight=[0.5,0.1]'
 Interrupted at any time, the same command goes on where it stopped."""
 
 

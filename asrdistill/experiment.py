@@ -183,8 +183,11 @@ class Experiment:
                 return f"{path} is missing or was changed"
         return None
 
-    def begin(self, plan: StagePlan) -> None:
+    def begin(self, plan: StagePlan) -> dict[str, Any]:
         """Make the stage's folder ready: intact results of the same origin stay, all else goes.
+
+        Returns:
+            What the stage is about to read, for `finish`: a file that changes meanwhile is not what was read.
 
         Raises:
             ExperimentError: a file that the stage reads is missing.
@@ -197,6 +200,7 @@ class Experiment:
                     f"stage {plan.name}: {self.dir / path} is missing; the {stage} stage writes it: "
                     "run that first"
                 )
+        read = {path: _describe_file(self.dir / path) for path in plan.reads}
         stamp = self.stamp_of(plan.name)
         if stamp and _origin_of_stamp(stamp) == self._origin(plan):
             self._drop_damaged(stamp)
@@ -206,15 +210,22 @@ class Experiment:
             leftover.unlink()
         write_json(folder / "progress.json", {"origin": self._origin(plan)})
         (folder / "stamp.json").unlink(missing_ok=True)
+        return read
 
-    def finish(self, plan: StagePlan, measured: dict[str, Any]) -> None:
-        """Write the stamp of a stage whose results are complete."""
+    def finish(self, plan: StagePlan, read: dict[str, Any], measured: dict[str, Any]) -> None:
+        """Write the stamp of a stage whose results are complete.
+
+        Args:
+            plan: of the stage; it may name files that the stage itself brought, such as downloads.
+            read: what `begin` gave.
+            measured: what the stage took.
+        """
         folder = self.stage_dir(plan.name)
         stamp = {
             "schema": 1,
             "stage": plan.name,
             "settings": plan.settings,
-            "reads": {path: _describe_file(self.dir / path) for path in plan.reads},
+            "reads": {path: read.get(path) or _describe_file(self.dir / path) for path in plan.reads},
             "writes": {path: _describe_file(self.dir / path) for path in self._list_written(plan)},
             "versions": list_versions(),
             **measured,

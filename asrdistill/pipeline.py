@@ -82,11 +82,18 @@ def run_stages(
     Raises:
         UserError: something that the user can mend; finished stages keep their results.
     """
+    wanted = list(STAGES)[: list(STAGES).index(last) + 1]
+    for name in force:
+        if name not in wanted:
+            raise RecipeError(
+                f"--force {name}: it comes after --stage {last}, so its results would go and not be "
+                "made again; leave --stage out, or name a later one"
+            )
     with experiment.locked():
         _write_recipe(experiment, recipe)
         for name in force:
             experiment.invalidate(name)
-        for number, name in enumerate(STAGES, 1):
+        for number, name in enumerate(wanted, 1):
             plan = plan_stage(name, recipe)
             reason = experiment.why_stale(plan)
             if reason is None:
@@ -94,8 +101,6 @@ def run_stages(
             else:
                 say(f"[{number}/{len(STAGES)}] {name}: {reason}")
                 _run_stage(recipe, experiment, plan)
-            if name == last:
-                return
 
 
 def _write_recipe(experiment: Experiment, recipe: Recipe) -> None:
@@ -106,7 +111,7 @@ def _write_recipe(experiment: Experiment, recipe: Recipe) -> None:
 
 
 def _run_stage(recipe: Recipe, experiment: Experiment, plan: StagePlan) -> None:
-    experiment.begin(plan)
+    read = experiment.begin(plan)
     _forget_peak_memory()
     start = time.monotonic()
     with explained_disk_errors(experiment.stage_dir(plan.name)):
@@ -115,6 +120,7 @@ def _run_stage(recipe: Recipe, experiment: Experiment, plan: StagePlan) -> None:
     # Planned anew: a download may have brought files that the stage depends on.
     experiment.finish(
         plan_stage(plan.name, recipe),
+        read,
         {"seconds": round(seconds, 2), "peak_memory_mb": round(_peak_memory_mb())},
     )
     say(f"  {plan.name} took {seconds:.0f} s")
@@ -127,10 +133,10 @@ def _forget_peak_memory() -> None:
 
 
 def _peak_memory_mb() -> float:
-    """Largest resident size of this process since the stage began, in MB."""
+    """Largest resident size of this process since `_forget_peak_memory` worked, in MB (10^6 bytes)."""
     if sys.platform == "linux":
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
+                return int(line.split()[1]) * 1024 / 1e6
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size / 2**20 if sys.platform == "darwin" else size / 1024
+    return size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6

@@ -54,7 +54,7 @@ class StudentConfig(Config):
     temperature: float = Field(
         2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures"
     )
-    seed: int = Field(101, ge=0, description="of the student's initial weights")
+    seed: int = Field(101, ge=0, description="of the students' initial weights")
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
 
@@ -62,6 +62,7 @@ class StudentConfig(Config):
 class Recipe(Config):
     """Everything that an experiment depends on."""
 
+    name: str = Field("", description="of the recipe; none: that of its file")
     corpus: CorpusConfig = Field(description="where speech and transcripts come from")
     lexicon: LexiconConfig = Field(LexiconConfig(), description="where pronunciations come from")
     validation: ValidationConfig = Field(
@@ -78,6 +79,13 @@ class Recipe(Config):
     graph: GraphConfig = Field(GraphConfig(), description="decoding graph")
     decoder: DecoderConfig = Field(DecoderConfig(), description="search")
     tuning: TuningConfig = Field(TuningConfig(), description="weights that are tuned on dev")
+
+    @model_validator(mode="after")
+    def _check_hard_weights(self) -> Self:
+        weights = self.student.hard_weight
+        if len(set(weights)) < len(weights):
+            raise ValueError(f"student.hard_weight is {list(weights)}: each weight is to be given once")
+        return self
 
     @model_validator(mode="after")
     def _check_temperature(self) -> Self:
@@ -122,13 +130,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"recipe {path}: not readable as YAML: {_on_one_line(error)}; correct the file"
         ) from error
     if not isinstance(values, dict):
         found = "nothing" if values is None else repr(values)
         raise RecipeError(f"recipe {path}: found {found}, expected lines `section: ...` such as `corpus:`")
+    values = {"name": path.stem, **values}
     for override in overrides:
         _apply_override(values, override)
     try:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment
+from asrdistill.nn.checkpoint import read_epoch
 from asrdistill.pipeline import STAGES, plan_stage
 from asrdistill.recipe import load_recipe
 
@@ -46,7 +47,8 @@ def _describe_partial(experiment: Experiment, name: str, reason: str) -> str:
     if reason != "was interrupted":
         return reason
     state = "running" if experiment.is_running() else reason
-    if name not in counted:
-        return state
-    paths, what = counted[name]
-    return f"{state}; {len(list(paths))} {what} done"
+    if name in counted:
+        paths, what = counted[name]
+        return f"{state}; {len(list(paths))} {what} done"
+    epoch = read_epoch(folder / "checkpoint.safetensors")
+    return state if epoch is None else f"{state}; {epoch} epochs done"

@@ -241,6 +241,30 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert len(read_json(finished_copy / "student/curves.json")[0]["dev_frame_accuracy"]) == 3
 
 
+def test_other_noise_redoes_the_features_though_the_manifests_stay_the_same(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command
+) -> None:
+    words = ("run", tiny_recipe, "--exp", finished_copy, "--stage", "features")
+    outcome = asrdistill(*words, "--set", "corpus.acoustics.snr_db=[35]")
+    assert outcome.status == 0
+    reasons = list_reasons(outcome.stderr)
+    assert reasons["prepare"].startswith("corpus.acoustics.snr_db changed")
+    assert reasons["features"] != "finished"
+
+
+def test_a_deleted_hypothesis_file_is_made_again(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command, take_snapshot: Callable[[Path], Snapshot]
+) -> None:
+    path = finished_copy / "score/systems/ensemble.test.txt"
+    text = path.read_text()
+    path.unlink()
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy)
+    assert outcome.status == 0 and path.read_text() == text
+    assert (
+        list_reasons(outcome.stderr)["score"] == "score/systems/ensemble.test.txt is missing or was changed"
+    )
+
+
 def test_a_deleted_shard_alone_is_made_again(
     tiny_recipe: Path, finished_copy: Path, asrdistill: Command, take_snapshot: Callable[[Path], Snapshot]
 ) -> None:

@@ -37,9 +37,9 @@ def write_results(experiment: Experiment) -> None:
 
 @pytest.fixture
 def done(experiment: Experiment) -> Experiment:
-    experiment.begin(PLAN)
+    read = experiment.begin(PLAN)
     write_results(experiment)
-    experiment.finish(PLAN, {"seconds": 1.0, "peak_memory_mb": 1})
+    experiment.finish(PLAN, read, {"seconds": 1.0, "peak_memory_mb": 1})
     return experiment
 
 
@@ -109,6 +109,14 @@ def test_touched_files_with_the_same_bytes_are_valid(done: Experiment) -> None:
     assert done.why_stale(PLAN) is None
 
 
+def test_an_input_that_changes_while_the_stage_runs_does_not_count_as_read(experiment: Experiment) -> None:
+    read = experiment.begin(PLAN)
+    write_results(experiment)
+    (experiment.dir / "teachers/model").write_text("others")
+    experiment.finish(PLAN, read, {})
+    assert experiment.why_stale(PLAN) == "teachers/model changed"
+
+
 def test_partial_results_of_the_same_origin_are_kept(experiment: Experiment) -> None:
     experiment.begin(PLAN)
     write_results(experiment)
@@ -139,8 +147,7 @@ def test_what_a_killed_writer_left_is_removed(experiment: Experiment) -> None:
     experiment.begin(PLAN)
     write_results(experiment)
     (experiment.dir / "student/shards/.2.tar.1234abcd.tmp").write_text("half")
-    experiment.begin(PLAN)
-    experiment.finish(PLAN, {})
+    experiment.finish(PLAN, experiment.begin(PLAN), {})
     stamp = experiment.stamp_of("student")
     assert stamp is not None
     assert sorted(stamp["writes"]) == ["student/model", "student/shards/0.tar", "student/shards/1.tar"]

@@ -178,3 +178,13 @@ def test_a_finished_experiment_outlives_a_mistake(
     check_told(asrdistill("run", tiny_recipe, "--exp", finished_copy, "--set", override))
     assert take_snapshot(finished_copy) == before
     assert asrdistill("run", tiny_recipe, "--exp", finished_copy).stderr.count(": finished") == 8
+
+
+def test_forcing_a_stage_that_comes_after_the_last_one_loses_nothing(
+    tiny_recipe: Path, finished_copy: Path, asrdistill: Command
+) -> None:
+    words = ("run", tiny_recipe, "--exp", finished_copy, "--stage", "align", "--force", "teachers")
+    outcome = asrdistill(*words)
+    assert outcome.status == 1
+    assert "--force teachers: it comes after --stage align" in outcome.error
+    assert (finished_copy / "teachers/stamp.json").is_file()

@@ -12,6 +12,7 @@ import soxr
 
 from asrdistill.corpus.manifest import Utterance
 from asrdistill.errors import CorpusError
+from asrdistill.experiment import hash_file
 from asrdistill.progress import track
 
 Result = TypeVar("Result")
@@ -24,11 +25,12 @@ UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class Recording:
-    """The format of a recording, and the frames that could be decoded."""
+    """The format of a recording, the frames that could be decoded, and the SHA-256 of its file."""
 
     sampling_rate_hz: int
     num_channels: int
     num_frames: int
+    sha256: str
 
     @property
     def duration_s(self) -> float:
@@ -57,7 +59,7 @@ def inspect_recording(path: str) -> Recording | None:
     try:
         with soundfile.SoundFile(path) as file:
             num_frames = sum(len(block) for block in file.blocks(BLOCK_FRAMES, dtype="int16"))
-            recording = Recording(file.samplerate, file.channels, num_frames)
+            recording = Recording(file.samplerate, file.channels, num_frames, hash_file(Path(path)))
             is_whole = num_frames == file.frames and not (
                 file.format in ("WAV", "WAVEX") and _is_cut_short(Path(path))
             )

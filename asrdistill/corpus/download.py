@@ -1,5 +1,6 @@
 """Archives of a public corpus: fetched from where an earlier attempt stopped, checked, unpacked whole."""
 
+import errno
 import hashlib
 import secrets
 import shutil
@@ -77,6 +78,8 @@ def unpack_archive(archive_path: Path, inner_dir: str, target_dir: Path) -> None
             archive.extractall(temporary_dir, members=members, filter="data")
         (temporary_dir / inner_dir).rename(target_dir)
     except (tarfile.TarError, EOFError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise CorpusError(
             f"{archive_path}: cannot be unpacked ({error}); expected a tar archive that holds {inner_dir}: "
             "remove it to download it again"

@@ -18,6 +18,8 @@ from asrdistill.corpus.source import UserPath, read_lines
 from asrdistill.errors import CorpusError
 from asrdistill.experiment import atomic_path
 
+# Of ARPAbet alone: a tone or a number at the end of another phone set's names is part of the name.
+STRESSED_VOWEL = re.compile(r"^(A[AEHOWXY]|E[HRY]|I[HXY]|O[WY]|U[HW])[012]$")
 Pronunciations = dict[str, list[tuple[str, ...]]]
 
 
@@ -108,7 +110,7 @@ def _strip_stress(pronunciations: Pronunciations) -> Pronunciations:
     stripped: Pronunciations = {}
     for word, many in pronunciations.items():
         for phones in many:
-            _add(stripped, word, tuple(re.sub(r"(?<=[A-Za-z])[012]$", "", phone) for phone in phones))
+            _add(stripped, word, tuple(STRESSED_VOWEL.sub(r"\1", phone) for phone in phones))
     return stripped
 
 

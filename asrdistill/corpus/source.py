@@ -1,5 +1,6 @@
 """What all sources of a corpus share: the base of their settings, and reading their text files."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from asrdistill.errors import CorpusError
 
 SPLITS = ("train", "dev", "test")
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+# One spelling, so that the same folder named otherwise is no change of the recipe; links are kept.
+FolderPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(path.expanduser())))]  # noqa: PTH100
 
 
 class SourceConfig(Config):
@@ -27,7 +30,7 @@ class SourceConfig(Config):
 class FolderConfig(SourceConfig):
     """Settings of a source that lies in a folder of the user's."""
 
-    path: UserPath = Field(description="folder of the corpus; --set corpus.path=DIR")
+    path: FolderPath = Field(description="folder of the corpus; --set corpus.path=DIR")
 
 
 def normalise_text(text: str) -> str:
@@ -39,12 +42,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number (from 1) and stripped text of the lines that are not empty.
 
     Raises:
-        CorpusError: the file is missing or not UTF-8.
+        CorpusError: the file is missing, not readable or not UTF-8.
     """
     if not path.is_file():
         raise CorpusError(f"{path}: no such file; set corpus.path to the folder that holds the corpus")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}); make it readable for you") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 ({error}); convert it, for example with iconv") from error
     for number, line in enumerate(lines, 1):

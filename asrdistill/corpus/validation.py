@@ -52,11 +52,13 @@ class Validation:
         kept: split -> its utterances without fault.
         faults: split -> kind of fault -> ids of the utterances that have it.
         missing_words: words outside the lexicon, with how often they occur.
+        recordings: path of every recording that is whole -> SHA-256 of its file.
     """
 
     kept: dict[str, list[Utterance]]
     faults: dict[str, dict[str, list[str]]]
     missing_words: Counter[str]
+    recordings: dict[str, str]
 
     def num_left_out(self, split: str) -> int:
         """Utterances of a split with at least one fault."""
@@ -107,7 +109,8 @@ def validate(
             if not found:
                 kept[split].append(utterance)
     named = {split: dict(by_kind) for split, by_kind in faults.items()}
-    validation = Validation(kept, named, lexicon.missing_words(everything))
+    hashes = {path: recording.sha256 for path, recording in recordings.items() if recording}
+    validation = Validation(kept, named, lexicon.missing_words(everything), hashes)
     _refuse_faulty(splits, validation, config, _find_lowest_rate(recordings.values()))
     return validation
 

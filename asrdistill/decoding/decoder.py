@@ -45,12 +45,15 @@ def decode(graph: DecodingGraph, scores: np.ndarray, config: DecoderConfig) -> L
         config: beams and scale.
 
     Returns:
-        The lattice; where no hypothesis reached a sentence's end it holds the best partial ones.
+        The lattice; where no hypothesis reached a sentence's end it holds the best partial ones, and without
+        frames no word.
 
     Raises:
-        ContractError: no frames, a number of columns that is not the graph's, or a score that is not finite.
+        ContractError: a number of columns that is not the graph's, or a score that is not finite.
     """
     _check_scores(graph, scores)
+    if not len(scores):
+        return Lattice.empty()
     beams = kaldi_decoder.LatticeSimpleDecoderConfig(beam=config.beam, lattice_beam=config.lattice_beam)
     search = kaldi_decoder.LatticeSimpleDecoder(graph.fst, beams)
     scaled = np.ascontiguousarray(scores * config.acoustic_scale, np.float32)
@@ -93,9 +96,9 @@ def decode_utterances(
 
 
 def _check_scores(graph: DecodingGraph, scores: np.ndarray) -> None:
-    if scores.ndim != 2 or len(scores) == 0 or scores.shape[1] != graph.num_pdfs:
+    if scores.ndim != 2 or scores.shape[1] != graph.num_pdfs:
         raise ContractError(
-            f"scores have shape {scores.shape}, expected (frames, {graph.num_pdfs}) with at least one frame: "
+            f"scores have shape {scores.shape}, expected (frames, {graph.num_pdfs}): "
             "the acoustic model and the decoding graph must come from the same tied states"
         )
     if not np.isfinite(scores).all():

@@ -38,6 +38,12 @@ class Lattice:
     num_states: int
     is_complete: bool
 
+    @classmethod
+    def empty(cls) -> "Lattice":
+        """What is found in an utterance without frames: no word."""
+        states, costs = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return cls(states, states, states, costs, costs, 1, False)
+
 
 def best_path(lattice: Lattice, acoustic_scale: float, insertion_penalty: float = 0.0) -> list[int]:
     """Word ids of the path of least cost.

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from asrdistill.config import Config
+from asrdistill.errors import CorpusError
 from asrdistill.hmm.gmm import DiagonalGmm, GmmStatistics, grow_mixtures
 from asrdistill.hmm.graph import UtteranceGraph, build_equal_alignment, build_utterance_graph
 from asrdistill.hmm.topology import TiedStates
@@ -94,6 +95,13 @@ class GmmTrainer:
             for i, (u, g) in enumerate(zip(utterances, graphs, strict=True))
             if len(u.cepstra) >= g.min_frames + 6
         ]
+        if not usable:
+            raise CorpusError(
+                f"alignment: none of the {len(utterances)} training utterances has the frames that its "
+                "transcript needs (3 a phone); look at transcripts, recordings and corpus.sampling_rate_hz"
+            )
+        if len(usable) < len(utterances):
+            say(f"  {len(utterances) - len(usable)} utterances are too short to train the aligner on")
         self.utterances = [utterances[i] for i in usable]
         self.graphs = [graphs[i] for i in usable]
         self.pdf_ids = [

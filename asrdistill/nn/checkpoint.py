@@ -146,6 +146,14 @@ def load_state(path: Path) -> TrainingState | None:
     )
 
 
+def read_epoch(path: Path) -> int | None:
+    """Epochs finished by the training state in a file; None where there is no file."""
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return int(json.loads(file.metadata()["state"])["epoch"])
+
+
 def save_model(path: Path, model: StackedAcousticModel, description: dict[str, Any]) -> None:
     """Publish weights with a description (JSON) that tells what they are."""
     with atomic_path(path) as temporary:

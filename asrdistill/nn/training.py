@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 
 from asrdistill.config import Config
+from asrdistill.errors import RecipeError
 from asrdistill.features.context import ContextConfig
 from asrdistill.nn.acoustic_model import StackedAcousticModel
 from asrdistill.nn.checkpoint import TrainingState, load_state, save_state
@@ -43,7 +44,7 @@ class TrainingConfig(Config):
         0.01, ge=0, le=1, description="rate at the end over the highest; cosine between"
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of hidden units dropped in training")
+    dropout: float = Field(0.1, ge=0, le=0.9, description="share of hidden units dropped in training")
     precision: PrecisionChoice = Field("auto", description="matrix products: fp32, bf16, or auto (measured)")
 
 
@@ -124,7 +125,10 @@ class Trainer:
     def _start(self) -> TrainingState:
         model = StackedAcousticModel(self.sizes, len(self.seeds)).initialize(self.seeds)
         dtype = choose_dtype(self.config.precision, len(self.seeds), self.config.batch_size, self.sizes[1])
-        return TrainingState.begin(model, str(dtype).removeprefix("torch."))
+        state = TrainingState.begin(model, str(dtype).removeprefix("torch."))
+        # At once: `auto` is measured, and a run that is killed in its first epoch must not measure anew.
+        save_state(self.checkpoint_path, state)
+        return state
 
     def _run_epoch(self) -> list[float]:
         """One pass over the training split; mean loss of every active member."""
@@ -143,6 +147,11 @@ class Trainer:
             state.optimizer.param_groups[0]["weight_decay"] = config.weight_decay
             loss_sum += gradient.compute(batch, hard_weights, self.objective.temperature, step)
             state.optimizer.step()
+        if not loss_sum.isfinite().all():
+            raise RecipeError(
+                f"training diverged in epoch {state.epoch + 1}: a member's loss is not a number; "
+                "lower training.learning_rate (teachers or student) or set training.precision to fp32"
+            )
         return (loss_sum / num_batches).tolist()
 
     def _rate(self, step: int, steps_an_epoch: int) -> float:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-import librosa.display
 import numpy as np
+from librosa.display import specshow
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
@@ -79,7 +79,7 @@ def _draw_spectrogram(axes: Axes, picture: AlignmentPicture) -> None:
     num_frames, num_bands = picture.log_mel.shape
     times_s = np.arange(num_frames + 1) * picture.frame_shift_s
     low, high = np.percentile(picture.log_mel, (5, 99.5))
-    librosa.display.specshow(
+    specshow(
         picture.log_mel.T,
         x_coords=times_s,
         y_coords=np.arange(num_bands + 1),

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+NOTE = (
+    "Peak memory is that of the main process; the time of a stage that was interrupted "
+    "is that of its last run."
+)
 COLUMNS = ("stage", "time", "peak memory", "on disk")
 UNKNOWN = "–"
 

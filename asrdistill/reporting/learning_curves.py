@@ -20,8 +20,8 @@ class LearningCurve:
     Attributes:
         name: what the line is called, "teacher 3" or "hard weight 0.5".
         dev_frame_accuracy: after each epoch, 0 to 1.
-        train_loss: mean over the epoch, in nats per frame.
-        dev_loss: after each epoch, in nats per frame.
+        train_loss: mean over the epoch of what was trained on (nn/loss.py), in nats per frame.
+        dev_loss: cross-entropy with the hard targets after each epoch, in nats per frame.
         best_epoch: the epoch that was kept, counted from 1.
     """
 

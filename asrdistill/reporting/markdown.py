@@ -90,7 +90,8 @@ def format_value(value: Any) -> str:
 
 def _costs(stages: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [*costs.list_cost_rows(stages), costs.sum_costs(stages)]
-    return _table(costs.COLUMNS, [(_escape(row.stage), row.time, row.peak_memory, row.size) for row in rows])
+    table = _table(costs.COLUMNS, [(_escape(row.stage), row.time, row.peak_memory, row.size) for row in rows])
+    return f"{table}\n\n{costs.NOTE}"
 
 
 def _left_out(parts: Sequence[Mapping[str, Any]]) -> str:

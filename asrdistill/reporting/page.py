@@ -61,6 +61,7 @@ def render_html(
         cost_columns=costs.COLUMNS,
         cost_rows=costs.list_cost_rows(report["stages"]),
         cost_sum=costs.sum_costs(report["stages"]),
+        cost_note=costs.NOTE,
         settings=dump_settings(report["settings"]),
         light=Ink,
     )
@@ -75,7 +76,8 @@ def _draw_curves(teachers: Sequence[LearningCurve], students: Sequence[LearningC
             Markup(draw_teacher_loss(teachers)),
         ),
         (
-            "Loss of the students (nats per frame): dev solid, training dashed",
+            "Students: cross-entropy with the hard targets on dev, solid; what they are trained on, "
+            "soft targets times T² included, dashed (the levels do not compare)",
             Markup(draw_student_loss(students)),
         ),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +15,7 @@ from asrdistill.scoring.word_errors import WordErrors, check_same_utterances, co
 class TuningConfig(Config):
     """The grid of decoding weights."""
 
-    acoustic_scales: tuple[float, ...] = Field(
+    acoustic_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
         min_length=1,
         description="factors on scaled log likelihoods, ascending",

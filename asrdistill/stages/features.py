@@ -12,7 +12,7 @@ from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
 SETTINGS = ("features", "corpus.sampling_rate_hz")
-READS = tuple(f"prepare/manifests/{split}.jsonl" for split in SPLITS)
+READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in SPLITS))
 WRITES = tuple(f"features/{split}.{kind}" for split in SPLITS for kind in ("f16", "json"))
 
 

@@ -12,7 +12,13 @@ from asrdistill.recipe import Recipe
 
 SETTINGS = ("corpus", "lexicon", "validation")
 READS: tuple[str, ...] = ()
-WRITES = ("prepare/audio/", "prepare/manifests/", "prepare/lexicon.txt", "prepare/validation.json")
+WRITES = (
+    "prepare/audio/",
+    "prepare/manifests/",
+    "prepare/lexicon.txt",
+    "prepare/recordings.json",
+    "prepare/validation.json",
+)
 
 
 def list_external_inputs(recipe: Recipe) -> list[Path]:
@@ -40,6 +46,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     for split, utterances in validation.kept.items():
         write_manifest(folder / "manifests" / f"{split}.jsonl", utterances)
     lexicon.write(folder / "lexicon.txt")
+    # What the features depend on besides the manifests: the sound itself.
+    write_json(folder / "recordings.json", validation.recordings)
     write_json(folder / "validation.json", validation.to_json())
     _tell(validation)
 

@@ -35,7 +35,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     ensemble = _read(score_dir / "systems/ensemble.json")
     students = _read_students(experiment)
     report = build_report(
-        recipe=experiment.dir.name,
+        recipe=recipe.name,
         num_tied_states=_read(experiment.dir / "soft_targets/shards/index.json")["num_pdfs"],
         teachers=[_as_system(system) for system in teachers],
         ensemble=_as_system(ensemble),

@@ -64,7 +64,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     scorer = Scorer(recipe, experiment)
     for system in list_systems(recipe, experiment):
         path = experiment.stage_dir("score") / "systems" / f"{system.name}.json"
-        if path.is_file():
+        if path.is_file() and path.with_suffix(".test.txt").is_file():
             say(f"  {system.name}: scored already")
             continue
         result = scorer.score(system)

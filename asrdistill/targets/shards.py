@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -34,7 +34,9 @@ CODEC = "dense_float16"
 class SoftTargetsConfig(Config):
     """What is stored of the ensemble's average."""
 
-    temperatures: tuple[float, ...] = Field((2.0,), min_length=1, description="T of each stored average")
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (2.0,), min_length=1, description="T of each stored average"
+    )
     num_views: int = Field(
         0, ge=0, description="perturbed views of each training utterance, stored besides the utterance itself"
     )

@@ -68,3 +68,9 @@ def test_bad_lines_are_named(tmp_path: Path, content: str, message: str) -> None
 def test_missing_file_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"lexicon\.path"):
         load_lexicon(LexiconConfig(path=tmp_path / "none.txt"), set())
+
+
+def test_only_arpabet_vowels_lose_their_stress(tmp_path: Path) -> None:
+    path = write(tmp_path, "MA m a1\nMA2 m a2\nA AH0\nER ER1\n")
+    pronunciations = load_lexicon(LexiconConfig(path=path), set()).pronunciations
+    assert pronunciations == {"MA": [("m", "a1")], "MA2": [("m", "a2")], "A": [("AH",)], "ER": [("ER",)]}

@@ -61,10 +61,14 @@ def test_workers_change_nothing(graph: DecodingGraph) -> None:
     ("scores", "message"),
     [
         (np.zeros((5, 3)), r"shape \(5, 3\), expected \(frames, 12\)"),
-        (np.zeros((0, 12)), "at least one frame"),
         (np.array([[0.0] * 12, [np.nan] * 12]), "from frame 1 on"),
     ],
 )
 def test_unusable_scores_are_refused(scores: np.ndarray, message: str, graph: DecodingGraph) -> None:
     with pytest.raises(ContractError, match=message):
         decode(graph, scores, CONFIG)
+
+
+def test_an_utterance_without_frames_has_no_words(graph: DecodingGraph) -> None:
+    lattice = decode(graph, np.zeros((0, 12), np.float32), CONFIG)
+    assert best_path(lattice, 0.1) == [] and not lattice.is_complete
