@@ -62,5 +62,4 @@ def test_a_control_on_hard_targets_alone_is_told_apart(report_of_test: Callable[
     sentence = conclude(report)[-1]
     assert sentence.startswith("Control: ")
     assert "0.25 points better than the mean of the teachers" in sentence
-    assert "the distilled model is 0.55 points better than the control" in sentence
     assert name_student(control) == "control, hard targets alone"
