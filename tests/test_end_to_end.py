@@ -319,9 +319,9 @@ KILLED_AT = {
     "prepare": 20,
     "features": 4,
     "align": 6,
-    "teachers": 3,
+    "teachers": 4,
     "soft_targets": 4,
-    "student": 3,
+    "student": 4,
     "score": 6,
     "report": 3,
 }
