@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from asrdistill.corpus.manifest import read_manifest
+from asrdistill.corpus.source import SPLITS
 from asrdistill.experiment import Experiment, atomic_path, list_versions, write_json
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.hmm.alignment import read_ctm, read_unaligned
@@ -20,7 +21,6 @@ from asrdistill.reporting.page import render_html
 from asrdistill.reporting.report import LeftOut, build_report
 from asrdistill.reporting.tuning_grid import TuningGrid
 
-SPLITS = ("train", "dev", "test")
 EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
 SETTINGS = tuple(Recipe.model_fields)
 READS = tuple(f"{stage}/stamp.json" for stage in EARLIER_STAGES)

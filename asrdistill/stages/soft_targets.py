@@ -56,9 +56,8 @@ def _dump_split(
 ) -> list[dict[str, Any]]:
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dump = _Dump(recipe, experiment, split, model)
-    plan = plan_shards(
-        [dump.num_frames(sample) for sample in dump.samples], recipe.soft_targets.frames_a_shard
-    )
+    num_frames = [dump.num_frames(sample) for sample in dump.samples]
+    plan = plan_shards(num_frames, recipe.soft_targets.frames_a_shard)
     names = [f"{split}-{number:06d}.tar" for number in range(len(plan))]
     done = sum((shards_dir / name).is_file() for name in names)
     if done:
@@ -71,7 +70,7 @@ def _dump_split(
         {
             "file": name,
             "num_utterances": len(samples),
-            "num_frames": sum(dump.num_frames(dump.samples[number]) for number in samples),
+            "num_frames": sum(num_frames[number] for number in samples),
         }
         for name, samples in zip(names, plan, strict=True)
     ]
