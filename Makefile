@@ -1,12 +1,14 @@
 # make          set up, then run the default recipe from speech to the table
 # make stages RECIPE=speechocean762 CORPUS=DIR [EXP=DIR] [SET="key=value ..."]
 # make teachers run up to that stage; likewise prepare features align soft-targets student score report
-# make test     everything that CI runs; make lint, make type: parts of it
+# make test     everything that CI runs; make lint, make type: parts of it; make test-kill: training killed 200 times
+# make bench    speed, as ratios, to exp/bench.json; make bench ONLY=train runs a part
 
 RECIPE ?= espeak
 CORPUS ?=
 EXP ?=
 SET ?=
+ONLY ?=
 PYTHON ?= python3
 
 BIN := .venv/bin
@@ -15,7 +17,7 @@ RUN = $(BIN)/asrdistill run "$(RECIPE)" $(if $(EXP),--exp "$(EXP)") $(if $(CORPU
 
 STAGES := prepare features align teachers soft-targets student score report
 
-.PHONY: stages setup $(STAGES) status test lint type format
+.PHONY: stages setup $(STAGES) status test test-kill lint type format bench
 
 stages: report
 
@@ -37,6 +39,10 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 test: setup lint type
 	$(BIN)/python -m pytest
 
+# Training killed 200 times at random moments, resumed, the same bytes; some minutes.
+test-kill: setup
+	NUM_KILLS=200 $(BIN)/python -m pytest -s tests/nn/test_killed_training.py
+
 lint: setup
 	$(BIN)/ruff check asrdistill tests
 	$(BIN)/ruff format --check asrdistill tests
@@ -47,3 +53,6 @@ type: setup
 format: setup
 	$(BIN)/ruff check --fix asrdistill tests
 	$(BIN)/ruff format asrdistill tests
+
+bench: setup
+	@$(BIN)/python tests/benchmarks/run.py --only "$(ONLY)"

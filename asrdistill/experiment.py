@@ -124,6 +124,10 @@ class Experiment:
     def stage_dir(self, name: str) -> Path:
         return self.dir / name
 
+    def metrics_dir(self, stage: str) -> Path:
+        """Where a training stage writes how it goes; kept when the stage is done, and part of no stamp."""
+        return self.dir / "metrics" / stage
+
     def stamp_of(self, name: str) -> dict[str, Any] | None:
         """The stamp of a finished stage, None where there is none."""
         return _read_json(self.stage_dir(name) / "stamp.json")
@@ -291,6 +295,7 @@ def list_versions() -> dict[str, str]:
         "kaldi-decoder",
         "webdataset",
         "jiwer",
+        "tensorboard",
     )
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -18,7 +18,7 @@ from asrdistill.decoding.ngram import NgramConfig
 from asrdistill.errors import RecipeError
 from asrdistill.features.filterbank import FilterbankConfig
 from asrdistill.hmm.training import AlignmentConfig
-from asrdistill.nn.acoustic_model import AcousticModelConfig
+from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.tuning import TuningConfig
 from asrdistill.targets.shards import SoftTargetsConfig
@@ -32,10 +32,16 @@ def _as_tuple(value: object) -> object:
 
 
 class TeachersConfig(Config):
-    """The ensemble: models of one architecture that differ in the seed of their initial weights."""
+    """The ensemble: models of one architecture that differ in seed, or in how they see the data."""
 
     num_teachers: int = Field(10, ge=1, description="members of the ensemble")
     seed: int = Field(1, ge=0, description="the first member's seed; the others count up from it")
+    diversity: Annotated[tuple[Literal["seed", "order", "subset"], ...], BeforeValidator(_as_tuple)] = Field(
+        ("seed",),
+        min_length=1,
+        description="what distinguishes the members; seed: initial weights and dropout, as in the paper; "
+        "order: the order of the frames; subset: how often each utterance counts (bagging); or several",
+    )
     model: AcousticModelConfig = Field(AcousticModelConfig(), description="architecture of every member")
     training: TrainingConfig = Field(TrainingConfig(), description="how they are trained")
 
@@ -79,6 +85,16 @@ class Recipe(Config):
     graph: GraphConfig = Field(GraphConfig(), description="decoding graph")
     decoder: DecoderConfig = Field(DecoderConfig(), description="search")
     tuning: TuningConfig = Field(TuningConfig(), description="weights that are tuned on dev")
+
+    @model_validator(mode="after")
+    def _check_diversity(self) -> Self:
+        if "order" in self.teachers.diversity and self.teachers.model.architecture != "dnn":
+            raise ValueError(
+                f"teachers.diversity has order, but a {self.teachers.model.architecture} reads whole "
+                "utterances in batches that all members share; take seed or subset, or "
+                "teachers.model.architecture=dnn"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_hard_weights(self) -> Self:

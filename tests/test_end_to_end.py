@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -237,7 +238,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert reasons["student"] == "student.training.num_epochs changed from 2 to 3"
     assert reasons["score"] == "student/model.safetensors changed"
     changed = changed_files(before, take_snapshot(finished_copy))
-    assert {path.split("/")[0] for path in changed} == {"student", "score", "report"}
+    assert {path.split("/")[0] for path in changed} == {"student", "score", "report", "metrics"}
     assert len(read_json(finished_copy / "student/curves.json")[0]["dev_frame_accuracy"]) == 3
 
 
@@ -315,13 +316,14 @@ def check_same_results(found_dir: Path, expected_dir: Path, patterns: tuple[str,
 
 
 # Which file that a stage publishes is its last: killed when all of it is written, but not yet renamed.
+# Of training these are mostly checkpoints, written here as often as a thread can.
 KILLED_AT = {
     "prepare": 20,
     "features": 4,
     "align": 6,
-    "teachers": 4,
+    "teachers": 8,
     "soft_targets": 4,
-    "student": 4,
+    "student": 8,
     "score": 6,
     "report": 3,
 }
@@ -341,6 +343,10 @@ def replace_or_die(source, target):
 
 os.replace = replace_or_die
 from asrdistill.cli import main
+from asrdistill.nn.checkpoint import CheckpointWriter
+begin = CheckpointWriter.__init__
+CheckpointWriter.__init__ = lambda self, path, interval_s: begin(self, path, 0.0)
+CheckpointWriter.MAX_SHARE = 1e9
 main()
 """
 
@@ -381,7 +387,7 @@ def test_killed_in_every_stage_and_resumed_gives_the_same(
         stages, [*(said[stage] for stage in stages[1:]), outcome.stderr], strict=True
     ):
         assert list_reasons(following)[stage] == "was interrupted"
-    assert "resuming after epoch 1 of 2" in said["soft_targets"]
+    assert re.search(r"resuming after epoch [01] of 2, step [1-9]", said["soft_targets"])
     assert "2 of " in said["student"]
     assert "shards are there already" in said["student"]
     assert "teacher_00: scored already" in said["report"]

@@ -145,3 +145,70 @@ def test_a_recipe_is_found_by_path_and_by_name(recipe_path: Path) -> None:
 def test_an_unknown_recipe_gets_a_hint() -> None:
     with pytest.raises(RecipeError, match=r"recipe espeek: no such file.*did you mean espeak\?.*known: "):
         find_recipe("espeek")
+
+
+@pytest.mark.parametrize(
+    ("text", "diversity"),
+    [
+        ("order", ("order",)),
+        ("[seed, subset]", ("seed", "subset")),
+        ("[seed, order, subset]", ("seed", "order", "subset")),
+    ],
+)
+def test_diversity_is_one_word_or_several(recipe_path: Path, text: str, diversity: tuple[str, ...]) -> None:
+    assert load(recipe_path, f"teachers.diversity={text}").teachers.diversity == diversity
+    assert load(recipe_path).teachers.diversity == ("seed",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("luck", ["teachers.diversity", "luck", "'seed', 'order' or 'subset'"]),
+        ("[seed, luck]", ["teachers.diversity", "luck", "'seed', 'order' or 'subset'"]),
+        ("[]", ["teachers.diversity", "[]", "at least 1"]),
+    ],
+)
+def test_an_unknown_diversity_is_refused(recipe_path: Path, text: str, words: list[str]) -> None:
+    message = explain(recipe_path, f"teachers.diversity={text}")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("architecture", ["tdnn", "conformer"])
+def test_an_order_of_its_own_needs_a_model_of_single_frames(recipe_path: Path, architecture: str) -> None:
+    model = f"teachers.model.architecture={architecture}"
+    message = explain(recipe_path, model, "teachers.diversity=[seed, order]")
+    for words in ("teachers.diversity has order", architecture, "take seed or subset", "architecture=dnn"):
+        assert words in message
+    assert (
+        load(recipe_path, model, "teachers.diversity=[seed, subset]").teachers.model.architecture
+        == architecture
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (
+            "{architecture: conformer, hidden_size: 100, conformer: {num_heads: 3}}",
+            ["hidden_size is 100", "num_heads 3"],
+        ),
+        (
+            "{architecture: conformer, hidden_size: 12, conformer: {num_heads: 4}}",
+            ["hidden_size is 12", "even number"],
+        ),
+        ("{architecture: conformer, conformer: {kernel_size: 4}}", ["conformer.kernel_size is 4", "odd"]),
+    ],
+)
+def test_a_conformer_that_cannot_be_built_is_refused(
+    recipe_path: Path, setting: str, words: list[str]
+) -> None:
+    message = explain(recipe_path, f"student.model={setting}")
+    assert "student.model" in message
+    assert all(word in message for word in words), message
+
+
+def test_heads_matter_to_a_conformer_alone(recipe_path: Path) -> None:
+    model = load(recipe_path, "student.model={hidden_size: 100, conformer: {num_heads: 3}}").student_model
+    assert (model.architecture, model.hidden_size) == ("dnn", 100)
+    conformer = "student.model={architecture: conformer, hidden_size: 24, conformer: {num_heads: 3}}"
+    assert load(recipe_path, conformer).student_model.hidden_size == 24

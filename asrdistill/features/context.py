@@ -1,5 +1,6 @@
 """Context windows: each frame with its past and future neighbours, gathered when a batch needs them."""
 
+import numba
 import numpy as np
 import torch
 from pydantic import Field
@@ -18,40 +19,42 @@ class ContextConfig(Config):
         return self.past + 1 + self.future
 
 
-def bounds_of_frames(starts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """First and last frame of the utterance that each frame belongs to, int64 (frames,) each.
-
-    Args:
-        starts: int64 (utterances + 1,), as in `FrameStore.starts`.
-    """
-    lengths = np.diff(starts)
-    first = np.repeat(starts[:-1], lengths)
-    last = np.repeat(starts[1:] - 1, lengths)
-    return torch.from_numpy(first), torch.from_numpy(last)
-
-
 def gather_windows(
-    frames: torch.Tensor,
-    first: torch.Tensor,
-    last: torch.Tensor,
-    centres: torch.Tensor,
-    context: ContextConfig,
+    frames: torch.Tensor, starts: np.ndarray, centres: torch.Tensor, past: int, future: int
 ) -> torch.Tensor:
     """Gather context windows; beyond an utterance's ends its first or last frame is repeated.
 
-    Shapes: N frames of F bins, B windows of W frames.
+    Shapes: N frames of F bins, W = past + 1 + future.
 
     Args:
-        frames: (N, F).
-        first: int64 (N,), first frame of each frame's utterance.
-        last: int64 (N,), last frame of each frame's utterance.
-        centres: int64 (B,), the frames to be classified.
-        context: the neighbours to take.
+        frames: float16 (N, F).
+        starts: int64 (utterances + 1,), as in `FrameStore.starts`.
+        centres: int64, any shape: the frames that the windows are of.
+        past: frames before the centre.
+        future: frames after it.
 
     Returns:
-        (B, W * F), oldest frame first.
+        float16 (*centres.shape, W * F), oldest frame first.
     """
-    offsets = torch.arange(-context.past, context.future + 1)
-    wanted = centres[:, None] + offsets
-    wanted = torch.maximum(torch.minimum(wanted, last[centres, None]), first[centres, None])
-    return frames[wanted].flatten(1)
+    assert frames.dtype == torch.float16, frames.dtype
+    size = (past + 1 + future) * frames.shape[1]
+    windows = np.empty((centres.numel(), size), np.uint16)
+    bits = frames.numpy().view(np.uint16)
+    _gather(bits, starts, centres.numpy().reshape(-1), past, future, windows)
+    return torch.from_numpy(windows.view(np.float16)).view(*centres.shape, size)
+
+
+@numba.njit(cache=True, parallel=True, nogil=True)
+def _gather(
+    frames: np.ndarray, starts: np.ndarray, centres: np.ndarray, past: int, future: int, windows: np.ndarray
+) -> None:
+    """Frames of one window lie side by side in memory, but for those beyond the utterance's ends."""
+    num_bins = frames.shape[1]
+    for row in numba.prange(len(centres)):
+        centre, window = centres[row], windows[row]
+        utterance = np.searchsorted(starts, centre, side="right") - 1
+        first, last = starts[utterance], starts[utterance + 1] - 1
+        for position in range(past + 1 + future):
+            frame = min(max(centre - past + position, first), last)
+            for number in range(num_bins):
+                window[position * num_bins + number] = frames[frame, number]

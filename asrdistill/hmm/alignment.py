@@ -128,7 +128,7 @@ def read_pdf_ids(align_dir: Path, split: str, num_frames: int) -> np.ndarray:
     path = align_dir / f"{split}.npy"
     if not path.is_file():
         raise ContractError(f"alignment {path}: not found; the align stage writes it: run that stage first")
-    pdf_ids: np.ndarray = np.load(path, allow_pickle=False)
+    pdf_ids: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
     if len(pdf_ids) != num_frames:
         raise ContractError(
             f"alignment {path}: {len(pdf_ids)} frames, expected the frame store's {num_frames}; "

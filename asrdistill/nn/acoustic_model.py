@@ -1,83 +1,126 @@
-"""The acoustic model: feed-forward ReLU networks of one architecture, stacked along a leading member axis.
+"""What all acoustic models have in common: M networks of one architecture, computed as one.
 
-A single model is a stack of one. Shapes: M members, B frames, D inputs (context window), H hidden units,
-P pdf-ids.
+Every parameter has a leading member axis; a single model is a stack of one. Weights are kept in float32,
+products run in `compute_dtype`, logits come back in float32.
+Shapes: M members, S utterances of at most L frames of F bins, B classified frames, P pdf-ids.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from pydantic import Field
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from asrdistill.config import Config
-from asrdistill.features.context import ContextConfig
+from asrdistill.features.context import gather_windows
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.dropout import Dropout
 
-
-class AcousticModelConfig(Config):
-    """Architecture of an acoustic model, teacher or student."""
-
-    num_hidden_layers: int = Field(4, ge=1, description="hidden layers (Hinton et al. 2015: 8)")
-    hidden_size: int = Field(512, ge=1, description="ReLU units a hidden layer (Hinton et al. 2015: 2560)")
-    context: ContextConfig = Field(ContextConfig(), description="frames that the model sees")
-
-    def layer_sizes(self, num_bins: int, num_pdfs: int) -> list[int]:
-        """Units of every layer, input and output included."""
-        return [self.context.num_frames * num_bins, *[self.hidden_size] * self.num_hidden_layers, num_pdfs]
-
-    def count_parameters(self, num_bins: int, num_pdfs: int) -> int:
-        """Weights and biases of one member."""
-        sizes = self.layer_sizes(num_bins, num_pdfs)
-        return sum((a + 1) * b for a, b in pairwise(sizes))
+# Length of the utterance that `count_flops_a_frame` takes, 5 s: attention costs more the longer it is.
+FLOP_COUNT_FRAMES = 500
+# torch 2.11 counts the products of attention on a GPU, but not in the kernel that a processor runs.
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-class StackedAcousticModel(torch.nn.Module):
-    """M networks computed as one: every layer is a batched matrix product.
+class AcousticModel(torch.nn.Module, ABC):
+    """A stack of models.
 
-    Weights are kept in float32; products run in `compute_dtype`, logits come back in float32.
+    Attributes:
+        reads_utterances: trained on whole utterances; otherwise on single frames in their windows.
+        past: frames before a classified one that are to be there, repeated at an utterance's edge.
+        future: those after it.
     """
 
-    def __init__(self, sizes: Sequence[int], num_members: int) -> None:
+    reads_utterances: ClassVar[bool]
+    past: int
+    future: int
+
+    def __init__(self, config: AcousticModelConfig, num_bins: int, num_pdfs: int, num_members: int) -> None:
         super().__init__()
-        pairs = list(pairwise(sizes))
-        self.weights = torch.nn.ParameterList(torch.zeros(num_members, a, b) for a, b in pairs)
-        self.biases = torch.nn.ParameterList(torch.zeros(num_members, 1, b) for _, b in pairs)
+        self.config, self.num_bins, self.num_pdfs, self.num_members = config, num_bins, num_pdfs, num_members
         self.compute_dtype = torch.float32
+        self._spreads: list[float | None] = []
 
-    @property
-    def num_members(self) -> int:
-        return self.weights[0].shape[0]
+    def new_parameter(
+        self, *shape: int, spread: float | None = None, value: float = 0.0
+    ) -> torch.nn.Parameter:
+        """A parameter (M, *shape) that is drawn with this standard deviation, or starts with one value."""
+        self._spreads.append(spread)
+        return torch.nn.Parameter(torch.full((self.num_members, *shape), value))
 
-    @property
-    def num_pdfs(self) -> int:
-        return self.weights[-1].shape[-1]
+    @abstractmethod
+    def forward(
+        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+    ) -> torch.Tensor:
+        """Logits, float32 (M, B, P).
 
-    def initialize(self, seeds: Sequence[int]) -> "StackedAcousticModel":
-        """Draw initial weights, He et al. (2015) for ReLU; a member's depend on its own seed alone."""
+        Args:
+            inputs: windows (M or 1, B, (past + 1 + future) * F); or, of a model that reads utterances, padded
+                ones (S, past + L + future, F), and B is S * L: logits beyond an utterance's end mean nothing.
+            lengths: int64 (S,), frames of each utterance; of windows: None.
+            dropout: of hidden units, in training.
+        """
+
+    def initialize(self, seeds: Sequence[int]) -> Self:
+        """Draw initial weights; a member's depend on its own seed alone."""
+        parameters = list(self.parameters())
         with torch.no_grad():
             for member, seed in enumerate(seeds):
                 generator = torch.Generator().manual_seed(seed)
-                for weight in self.weights:
-                    scale = (2 / weight.shape[1]) ** 0.5
-                    weight[member] = scale * torch.randn(weight.shape[1:], generator=generator)
-                self.weights[-1][member] *= 0.1
+                for parameter, spread in zip(parameters, self._spreads, strict=True):
+                    if spread is not None:
+                        noise = torch.randn(parameter.shape[1:], generator=generator)
+                        parameter[member] = spread * noise
         return self
 
-    def select_members(self, members: Sequence[int]) -> "StackedAcousticModel":
+    def select_members(self, members: Sequence[int]) -> Self:
         """A new stack of some of the members."""
-        sizes = [self.weights[0].shape[1], *(weight.shape[2] for weight in self.weights)]
-        selected = StackedAcousticModel(sizes, len(members))
+        selected = type(self)(self.config, self.num_bins, self.num_pdfs, len(members))
         selected.compute_dtype = self.compute_dtype
         rows = list(members)
         selected.load_state_dict({name: tensor[rows] for name, tensor in self.state_dict().items()})
         return selected
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Logits, float32 (M, B, P), of the same context windows (B, D) for every member."""
-        hidden = windows.to(self.compute_dtype).expand(self.num_members, -1, -1)
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(bias.to(self.compute_dtype), hidden, weight.to(self.compute_dtype))
-            if layer < last:
-                hidden = torch.relu(hidden)
-        return hidden.float()
+    def in_compute_dtype(self) -> Self:
+        """A copy whose weights are kept in the type they compute in, to be asked many times."""
+        copy = self.select_members(range(self.num_members))
+        return copy.to(self.compute_dtype).requires_grad_(False)
+
+    @torch.inference_mode()
+    def compute_logits(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Logits, float32 (M, L, P), of one utterance's frames, float16 (L, F)."""
+        frames = torch.as_tensor(frames)
+        num_frames = len(frames)
+        starts = np.array([0, num_frames])
+        if not self.reads_utterances:
+            windows = gather_windows(frames, starts, torch.arange(num_frames), self.past, self.future)
+            logits: torch.Tensor = self(windows[None])
+            return logits
+        padded = gather_windows(frames, starts, torch.tensor([0]), self.past, num_frames - 1 + self.future)
+        logits = self(padded.view(1, -1, frames.shape[1]), torch.tensor([num_frames]))
+        return logits
+
+    @property
+    def num_parameters(self) -> int:
+        """Of one member."""
+        return sum(parameter[0].numel() for parameter in self.parameters())
+
+    def count_flops_a_frame(self) -> int:
+        """Floating-point operations of one member for one frame, of a 5 s utterance, counted by torch.
+
+        A multiplication and an addition are two.
+        """
+        one = self.select_members([0])
+        one.compute_dtype = torch.float32
+        with FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _count_attention}) as counter:
+            one.compute_logits(torch.zeros(FLOP_COUNT_FRAMES, self.num_bins, dtype=torch.float16))
+        return counter.get_total_flops() // FLOP_COUNT_FRAMES
+
+
+def _count_attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Floating-point operations of attention, from the shapes of what it reads."""
+    count: int = sdpa_flop_count(query, key, value)
+    return count

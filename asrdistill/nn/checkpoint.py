@@ -1,7 +1,9 @@
 """Weights and training states on disk: safetensors, with JSON in the same file."""
 
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,11 @@ from safetensors.torch import save_file
 
 from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path
-from asrdistill.nn.acoustic_model import StackedAcousticModel
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.models import build_model
+
+SLOW_DISK_BYTES_A_S = 200e6
 
 
 @dataclass
@@ -43,7 +49,7 @@ class History:
 
 @dataclass
 class TrainingState:
-    """Everything that a training run needs to go on.
+    """Everything that a training run needs to go on; data order and dropout follow from seeds and position.
 
     Attributes:
         model: the active members.
@@ -52,23 +58,30 @@ class TrainingState:
         active: which members are in `model`, in its order.
         histories: learning curve of every member.
         epoch: epochs finished.
+        step: optimiser steps done.
+        epoch_step: those of the present epoch.
+        loss_sum: float64 (active members,), of the present epoch's losses.
         compute_dtype: name of the torch type of the matrix products.
     """
 
-    model: StackedAcousticModel
+    model: AcousticModel
     optimizer: torch.optim.Optimizer
-    best: StackedAcousticModel
+    best: AcousticModel
     active: list[int]
     histories: list[History]
-    epoch: int
     compute_dtype: str
+    loss_sum: torch.Tensor
+    epoch: int = 0
+    step: int = 0
+    epoch_step: int = 0
 
     @classmethod
-    def begin(cls, model: StackedAcousticModel, compute_dtype: str) -> "TrainingState":
+    def begin(cls, model: AcousticModel, compute_dtype: str) -> "TrainingState":
         members = list(range(model.num_members))
         histories = [History() for _ in members]
         best = model.select_members(members)
-        return cls(model, make_optimizer(model), best, members, histories, 0, compute_dtype)
+        loss_sum = torch.zeros(len(members), dtype=torch.float64)
+        return cls(model, make_optimizer(model), best, members, histories, compute_dtype, loss_sum)
 
     def describe_curves(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Every member's learning curve under its name, as plain values."""
@@ -99,50 +112,133 @@ class TrainingState:
         for parameter, moment in zip(self.model.parameters(), moments, strict=True):
             self.optimizer.state[parameter] = moment
         self.active = [self.active[row] for row in rows]
+        self.loss_sum = self.loss_sum[list(rows)]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors under the names that they have in a checkpoint; those of the state, not copies."""
+        found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        found |= {f"best.{name}": tensor for name, tensor in self.best.state_dict().items()}
+        found["loss_sum"] = self.loss_sum
+        for number, parameter in enumerate(self.model.parameters()):
+            for name, value in self.optimizer.state[parameter].items():
+                found[f"optimizer.{number}.{name}"] = value
+        return found
+
+    def position(self) -> str:
+        """All else, as JSON."""
+        model = self.model
+        return json.dumps(
+            {
+                "model": describe_architecture(model),
+                "active": self.active,
+                "histories": [asdict(history) for history in self.histories],
+                "compute_dtype": self.compute_dtype,
+                "epoch": self.epoch,
+                "step": self.step,
+                "epoch_step": self.epoch_step,
+            }
+        )
 
 
-def make_optimizer(model: StackedAcousticModel) -> torch.optim.Optimizer:
+def make_optimizer(model: AcousticModel) -> torch.optim.Optimizer:
     """AdamW over all members at once; a member's update depends on its own gradients alone."""
     return torch.optim.AdamW(model.parameters(), fused=True)
 
 
+class CheckpointWriter:
+    """Saves training states beside training, which waits for a copy in memory; a thread writes that to disk.
+
+    Copying and writing are timed, and the next checkpoint waits until both together are `MAX_SHARE` of the
+    time since the last one, so that they cost no more than that whatever the size of the model.
+    """
+
+    MAX_SHARE = 0.03
+
+    def __init__(self, path: Path, interval_s: float) -> None:
+        """Args:
+        path: of the checkpoint.
+        interval_s: least time between two.
+        """
+        self.path = path
+        self.interval_s = interval_s
+        self.executor = ThreadPoolExecutor(1)
+        self.writing: Future[float] | None = None
+        self.copies: dict[str, torch.Tensor] = {}
+        self.cost_s: float | None = None
+        self.last = time.monotonic()
+
+    def offer(self, state: TrainingState) -> None:
+        """Save the state if one is due.
+
+        Raises:
+            ExperimentError: the last one could not be written.
+        """
+        if not self._is_due(state):
+            return
+        start = time.monotonic()
+        tensors = state.tensors()
+        if {name: t.shape for name, t in tensors.items()} != {n: t.shape for n, t in self.copies.items()}:
+            self.copies = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            self.copies[name].copy_(tensor)
+        self.last = time.monotonic()
+        self.writing = self.executor.submit(self._write, state.position(), self.last - start)
+
+    def _is_due(self, state: TrainingState) -> bool:
+        elapsed = time.monotonic() - self.last
+        if elapsed < self.interval_s or (self.writing and not self.writing.done()):
+            return False
+        if self.writing:
+            self.cost_s = self.writing.result()
+            self.writing = None
+        if self.cost_s is None:  # nothing measured yet: a slow disk
+            self.cost_s = sum(t.nbytes for t in state.tensors().values()) / SLOW_DISK_BYTES_A_S
+        return elapsed * self.MAX_SHARE >= self.cost_s
+
+    def _write(self, position: str, copying_s: float) -> float:
+        start = time.monotonic()
+        _write_state(self.path, self.copies, position)
+        return copying_s + time.monotonic() - start
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self.executor.shutdown()
+        if self.writing:
+            self.writing.result()
+            self.writing = None
+
+
 def save_state(path: Path, state: TrainingState) -> None:
     """Publish a training state atomically."""
-    tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best.state_dict().items()}
-    for number, parameter in enumerate(state.model.parameters()):
-        for name, value in state.optimizer.state[parameter].items():
-            tensors[f"optimizer.{number}.{name}"] = value
-    progress = {
-        "active": state.active,
-        "histories": [asdict(history) for history in state.histories],
-        "epoch": state.epoch,
-        "compute_dtype": state.compute_dtype,
-    }
+    _write_state(path, state.tensors(), state.position())
+
+
+def _write_state(path: Path, tensors: dict[str, torch.Tensor], position: str) -> None:
     with atomic_path(path) as temporary:
         save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            temporary,
-            {"state": json.dumps(progress)},
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"state": position}
         )
 
 
 def load_state(path: Path) -> TrainingState | None:
-    """Read what `save_state` wrote; None where there is nothing."""
+    """Read what `save_state` or a `CheckpointWriter` wrote; None where there is nothing."""
     if not path.is_file():
         return None
     tensors, metadata = read_tensors(path)
-    progress = json.loads(metadata["state"])
-    model, best = (_stack_from(tensors, prefix) for prefix in ("model.", "best."))
+    position = json.loads(metadata["state"])
+    description = position.pop("model")
+    histories = [History(**history) for history in position.pop("histories")]
+    model, best = (_load_stack(description, tensors, prefix) for prefix in ("model.", "best."))
     optimizer = make_optimizer(model)
     for number, parameter in enumerate(model.parameters()):
         prefix = f"optimizer.{number}."
         optimizer.state[parameter] = {
-            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+            name.removeprefix(prefix): value.clone()
+            for name, value in tensors.items()
+            if name.startswith(prefix)
         }
-    histories = [History(**history) for history in progress["histories"]]
     return TrainingState(
-        model, optimizer, best, progress["active"], histories, progress["epoch"], progress["compute_dtype"]
+        model, optimizer, best, histories=histories, loss_sum=tensors["loss_sum"].clone(), **position
     )
 
 
@@ -154,17 +250,22 @@ def read_epoch(path: Path) -> int | None:
         return int(json.loads(file.metadata()["state"])["epoch"])
 
 
-def save_model(path: Path, model: StackedAcousticModel, description: dict[str, Any]) -> None:
-    """Publish weights with a description (JSON) that tells what they are."""
+def save_model(path: Path, model: AcousticModel, description: dict[str, Any]) -> None:
+    """Publish weights with a description (JSON) that tells what they are, and what they compute in."""
+    described = {
+        **description,
+        "model": describe_architecture(model),
+        "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
+    }
     with atomic_path(path) as temporary:
         save_file(
             {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
             temporary,
-            {"description": json.dumps(description)},
+            {"description": json.dumps(described)},
         )
 
 
-def load_model(path: Path) -> tuple[StackedAcousticModel, dict[str, Any]]:
+def load_model(path: Path) -> tuple[AcousticModel, dict[str, Any]]:
     """Read what `save_model` wrote.
 
     Raises:
@@ -173,7 +274,10 @@ def load_model(path: Path) -> tuple[StackedAcousticModel, dict[str, Any]]:
     if not path.is_file():
         raise ContractError(f"acoustic model {path}: not found; run the stage that trains it first")
     tensors, metadata = read_tensors(path)
-    return _stack_from(tensors, ""), json.loads(metadata["description"])
+    description = json.loads(metadata["description"])
+    model = _load_stack(description["model"], tensors, "")
+    model.compute_dtype = getattr(torch, description["compute_dtype"])
+    return model, description
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -182,9 +286,19 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
 
 
-def _stack_from(tensors: dict[str, torch.Tensor], prefix: str) -> StackedAcousticModel:
+def describe_architecture(model: AcousticModel) -> dict[str, Any]:
+    """What `build_model` needs to build the like, but for the number of members."""
+    return {
+        "config": model.config.model_dump(mode="json"),
+        "num_bins": model.num_bins,
+        "num_pdfs": model.num_pdfs,
+    }
+
+
+def _load_stack(description: dict[str, Any], tensors: dict[str, torch.Tensor], prefix: str) -> AcousticModel:
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    weights = [own[f"weights.{layer}"] for layer in range(len(own) // 2)]
-    model = StackedAcousticModel([weights[0].shape[1], *(w.shape[2] for w in weights)], weights[0].shape[0])
+    config = AcousticModelConfig(**description["config"])
+    num_members = len(next(iter(own.values())))
+    model = build_model(config, description["num_bins"], description["num_pdfs"], num_members)
     model.load_state_dict(own)
     return model

@@ -1,38 +1,50 @@
-"""Labelled frames, and batches of them in seeded random order.
+"""Labelled frames: those of a split, in memory or memory-mapped, and the batches that training takes of them.
 
 Teachers get them from the frame store and the alignments, students from the soft-target shards.
+Shapes: N frames of F bins, U utterances, P pdf-ids; of a batch M members, B frames, S utterances.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
 
-from asrdistill.features.context import ContextConfig, bounds_of_frames, gather_windows
+from asrdistill.features.context import gather_windows
 from asrdistill.hmm.alignment import NOT_ALIGNED
+from asrdistill.nn.acoustic_model import AcousticModel
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames of one optimiser step.
+    """Frames of one optimiser step. A leading axis of 1 stands for all members alike.
 
     Attributes:
-        windows: float16 (B, D) context windows.
-        pdf_ids: int64 (B,) hard targets.
-        soft_targets: float32 (B, P), or None.
+        inputs: float16, as `AcousticModel.forward` wants them: windows (M or 1, B, D), or padded utterances.
+        lengths: int64 (S,) of utterances; None of windows.
+        pdf_ids: int64 (M or 1, B), hard targets; anything where the weight is 0.
+        num_frames: frames that count, those that the loss is the mean over.
+        weights: float32 (M or 1, B), how often a frame counts; None: every one once.
+        soft_targets: float32 (M or 1, B, P), or None.
     """
 
-    windows: torch.Tensor
+    inputs: torch.Tensor
+    lengths: torch.Tensor | None
     pdf_ids: torch.Tensor
-    soft_targets: torch.Tensor | None
+    num_frames: int
+    weights: torch.Tensor | None = None
+    soft_targets: torch.Tensor | None = None
 
 
 class LabelledFrames:
-    """All frames of a split with their hard targets and, for a student, their soft targets.
+    """Frames with their hard targets and, for a student, their soft targets.
 
-    Shapes: N frames, F bins, P pdf-ids. Frames of utterances that could not be aligned (pdf-id -1) serve as
-    context only.
+    Frames of utterances that could not be aligned (pdf-id -1) serve as context only. What is memory-mapped
+    stays on disk: no array here has N entries but those that were given, and `usable` where it is asked for.
+
+    Attributes:
+        num_usable: int64 (U,), aligned frames of every utterance.
     """
 
     def __init__(
@@ -44,35 +56,74 @@ class LabelledFrames:
     ) -> None:
         """Args:
         frames: float16 (N, F).
-        starts: int64 (utterances + 1,), as in `FrameStore.starts`.
-        pdf_ids: int (N,), hard targets; -1 where there is none.
+        starts: int64 (U + 1,), as in `FrameStore.starts`.
+        pdf_ids: int32 (N,), hard targets; -1 where there is none.
         soft_targets: float16 (N, P), or None.
         """
-        self.frames = torch.from_numpy(frames)
-        self.first, self.last = bounds_of_frames(starts)
-        self.pdf_ids = torch.from_numpy(pdf_ids.astype(np.int64))
-        self.soft_targets = None if soft_targets is None else torch.from_numpy(soft_targets)
-        self.usable = torch.nonzero(self.pdf_ids != NOT_ALIGNED).flatten()
+        self.frames, self.pdf_ids, self.soft_targets = frames, pdf_ids, soft_targets
+        self.starts = np.ascontiguousarray(starts, np.int64)
+        aligned = (pdf_ids[start:end] != NOT_ALIGNED for start, end in pairwise(starts))
+        self.num_usable = np.array([np.count_nonzero(mask) for mask in aligned], np.int64)
 
     def __len__(self) -> int:
-        return len(self.usable)
+        return int(self.num_usable.sum())
 
-    def take(self, centres: torch.Tensor, context: ContextConfig) -> Batch:
-        """The frames at `centres`, int64 (B,), with their neighbours and targets."""
-        soft = None if self.soft_targets is None else self.soft_targets[centres].float()
-        windows = gather_windows(self.frames, self.first, self.last, centres, context)
-        return Batch(windows, self.pdf_ids[centres], soft)
+    @property
+    def num_utterances(self) -> int:
+        return len(self.num_usable)
 
-    def shuffled(self, batch_size: int, seed: tuple[int, int], context: ContextConfig) -> Iterator[Batch]:
-        """Usable frames, each once, in an order that depends on `seed` alone, but for a short last batch."""
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of every utterance, usable or not: int64 (U,)."""
+        return np.diff(self.starts)
+
+    @cached_property
+    def usable(self) -> torch.Tensor:
+        """The frames that have a hard target, int64."""
+        return torch.from_numpy(np.flatnonzero(self.pdf_ids != NOT_ALIGNED))
+
+    def select(self, utterances: np.ndarray) -> "LabelledFrames":
+        """A copy of some utterances in memory."""
+        spans = [slice(*self.starts[number : number + 2]) for number in utterances]
+        soft = None if self.soft_targets is None else _join(self.soft_targets, spans)
+        starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
+        return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft)
+
+    def find_utterances(self, frames: torch.Tensor) -> torch.Tensor:
+        """The utterances that frames belong to, int64, of the frames' shape."""
+        return torch.from_numpy(np.searchsorted(self.starts, frames.numpy(), side="right") - 1)
+
+    def take_windows(self, centres: torch.Tensor, model: AcousticModel) -> Batch:
+        """The frames at `centres`, int64 (M or 1, B), with their windows and targets."""
+        windows = gather_windows(
+            torch.from_numpy(self.frames), self.starts, centres, model.past, model.future
         )
-        order = self.usable[torch.randperm(len(self.usable), generator=generator)]
-        for position in range(0, len(order) - batch_size + 1, batch_size):
-            yield self.take(order[position : position + batch_size], context)
+        pdf_ids = torch.from_numpy(self.pdf_ids)[centres].long()
+        return Batch(windows, None, pdf_ids, centres.shape[1], soft_targets=self._take_soft(centres))
 
-    def in_order(self, batch_size: int, context: ContextConfig) -> Iterator[Batch]:
-        """Every usable frame once, in the order of the corpus."""
-        for centres in self.usable.split(batch_size):
-            yield self.take(centres, context)
+    def take_utterances(self, utterances: np.ndarray, model: AcousticModel) -> Batch:
+        """Whole utterances, padded to the longest one; padding and frames without hard target weigh 0."""
+        first = torch.from_numpy(self.starts[:-1][utterances])
+        lengths = torch.from_numpy(self.lengths[utterances])
+        longest = int(lengths.max())
+        frames = torch.from_numpy(self.frames)
+        padded = gather_windows(frames, self.starts, first, model.past, longest - 1 + model.future)
+        position = torch.arange(longest)
+        index = (first[:, None] + torch.minimum(position, lengths[:, None] - 1)).view(1, -1)
+        pdf_ids = torch.from_numpy(self.pdf_ids)[index].long()
+        weights = ((position < lengths[:, None]).view(1, -1) & (pdf_ids != NOT_ALIGNED)).float()
+        return Batch(
+            padded.view(len(utterances), -1, frames.shape[1]),
+            lengths,
+            pdf_ids.clamp(min=0),
+            int(weights.sum()),
+            weights,
+            self._take_soft(index),
+        )
+
+    def _take_soft(self, index: torch.Tensor) -> torch.Tensor | None:
+        return None if self.soft_targets is None else torch.from_numpy(self.soft_targets)[index].float()
+
+
+def _join(array: np.ndarray, spans: list[slice]) -> np.ndarray:
+    return np.concatenate([array[span] for span in spans]) if spans else array[:0]

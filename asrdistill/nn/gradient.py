@@ -1,86 +1,166 @@
-"""Loss and gradients of a whole stack in one sweep, in buffers that are allocated once.
+"""Loss and gradients of a whole stack for one batch.
 
-Written out by hand because under autograd masks, casts and fresh memory took more of a step's time than the
-matrix products did (torch.profiler, 10 x (4 x 256), bf16); autograd through `StackedAcousticModel.forward` is
-its test's oracle.
+Of the DNN both are written out, in buffers that are allocated once, because under autograd masks, casts and
+fresh memory took more of a step's time than the matrix products did (torch.profiler, 10 x (4 x 256), bf16);
+autograd through `Dnn.forward` is its test's oracle. Other architectures go through autograd.
 Shapes: M members, B frames, H hidden units, P pdf-ids.
 """
 
+from typing import Protocol
+
 import torch
 
-from asrdistill.nn.acoustic_model import StackedAcousticModel
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import Batch
-from asrdistill.nn.loss import loss_and_gradient
+from asrdistill.nn.loss import LossGradient, distillation_loss
 
 
-class StackedGradient:
+class Gradient(Protocol):
     """Computes a batch's loss and leaves every parameter's gradient in its `.grad`."""
 
-    def __init__(self, model: StackedAcousticModel, batch_size: int, dropout: Dropout) -> None:
-        self.model = model
-        self.dropout = dropout
+    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Fill all gradients.
+
+        Args:
+            batch: as the model reads it.
+            hard_weights: float32 (M,).
+            temperature: T of the soft targets.
+
+        Returns:
+            The loss of each member, float32 (M,).
+        """
+
+
+def make_gradient(model: AcousticModel, batch_size: int, dropout: Dropout) -> Gradient:
+    """The fastest way that there is for a model.
+
+    Args:
+        model: its parameters' `.grad` are filled.
+        batch_size: frames of a batch of windows.
+        dropout: its step is to be set before each batch.
+    """
+    if isinstance(model, Dnn):
+        return DnnGradient(model, batch_size, dropout)
+    return AutogradGradient(model, dropout)
+
+
+class AutogradGradient:
+    """By torch's automatic differentiation: for any architecture."""
+
+    def __init__(self, model: AcousticModel, dropout: Dropout) -> None:
+        self.model, self.dropout = model, dropout
+
+    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        logits = self.model(batch.inputs, batch.lengths, self.dropout)
+        loss = distillation_loss(logits, batch, hard_weights, temperature)
+        loss.sum().backward()
+        return loss.detach()
+
+
+class DnnGradient:
+    """By hand, for the DNN, on batches of one size.
+
+    In float32 the products read and write the weights and gradients themselves; otherwise they work on copies
+    in the compute type.
+    """
+
+    def __init__(self, model: Dnn, batch_size: int, dropout: Dropout) -> None:
+        self.model, self.dropout = model, dropout
         dtype, members = model.compute_dtype, model.num_members
         sizes = [weight.shape[2] for weight in model.weights]
         self.outputs = [torch.empty(members, batch_size, size, dtype=dtype) for size in sizes]
         self.output_gradients = [torch.empty_like(output) for output in self.outputs]
-        self.weights = [torch.empty(weight.shape, dtype=dtype) for weight in model.weights]
-        self.weight_gradients = [torch.empty_like(weight) for weight in self.weights]
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
+        self.inputs = torch.empty(0, dtype=dtype)
+        self.loss = LossGradient(members, batch_size, model.num_pdfs)
+        self.is_cast = dtype != torch.float32
+        self.weights = [self._copy_of(weight.detach()) for weight in model.weights]
+        self.weight_gradients = [self._copy_of(_gradient_of(weight)) for weight in model.weights]
+        self.shared = _SharedLayer(model, batch_size) if self.is_cast else None
+
+    def _copy_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.model.compute_dtype)
 
     @torch.no_grad()
-    def compute(
-        self, batch: Batch, hard_weights: torch.Tensor, temperature: float, step: int
-    ) -> torch.Tensor:
-        """Fill all gradients.
-
-        Args:
-            batch: of exactly `batch_size` frames.
-            hard_weights: float32 (M,).
-            temperature: T of the soft targets.
-            step: counts optimiser steps; part of the dropout's seed.
-
-        Returns:
-            The loss of each member, float32 (M,), mean over the batch.
-        """
-        inputs = batch.windows.to(self.model.compute_dtype).expand(self.model.num_members, -1, -1)
-        self._forward(inputs, step)
-        loss, gradient = loss_and_gradient(
-            self.outputs[-1].float(), batch.pdf_ids, hard_weights, batch.soft_targets, temperature
-        )
-        self.output_gradients[-1].copy_(gradient)
-        self._backward(inputs)
+    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
+        if batch.inputs.shape != self.inputs.shape:
+            self.inputs = torch.empty(batch.inputs.shape, dtype=self.model.compute_dtype)
+        self.inputs.copy_(batch.inputs)
+        self._forward()
+        loss = self.loss.compute(batch, hard_weights, temperature)
+        self.output_gradients[-1].copy_(self.loss.gradient)
+        self._backward()
         return loss
 
-    def _forward(self, inputs: torch.Tensor, step: int) -> None:
+    def _forward(self) -> None:
         last = len(self.outputs) - 1
-        hidden = inputs
         for layer, output in enumerate(self.outputs):
-            # The dropout's scale rides on the next layer's weights: one pass less over the activations.
-            scale = self.dropout.scale if layer else 1.0
-            torch.mul(self.model.weights[layer], scale, out=self.weights[layer])
-            torch.bmm(hidden, self.weights[layer], out=output)
-            output += self.model.biases[layer].to(output.dtype)
+            self._multiply(layer)
             if layer < last:
-                self.dropout.apply_relu(output, step, layer)
-            hidden = output
+                self.dropout.bias_relu(output, self.model.biases[layer].detach(), layer)
+        self.loss.logits.copy_(self.outputs[-1]).add_(self.model.biases[-1])
 
-    def _backward(self, inputs: torch.Tensor) -> None:
+    def _multiply(self, layer: int) -> None:
+        weight, output = self.model.weights[layer].detach(), self.outputs[layer]
+        if not layer and self.shared and len(self.inputs) == 1:
+            self.shared.multiply(self.inputs[0], weight, output)
+            return
+        if self.is_cast:
+            self.weights[layer].copy_(weight)
+        below = self.outputs[layer - 1] if layer else self.inputs.expand(len(weight), -1, -1)
+        torch.bmm(below, self.weights[layer], out=output)
+
+    def _backward(self) -> None:
+        torch.sum(self.loss.gradient, 1, keepdim=True, out=_gradient_of(self.model.biases[-1]))
         for layer in range(len(self.outputs) - 1, -1, -1):
-            gradient = self.output_gradients[layer]
-            below = self.outputs[layer - 1] if layer else inputs
-            torch.bmm(below.transpose(1, 2), gradient, out=self.weight_gradients[layer])
-            scale = self.dropout.scale if layer else 1.0
-            torch.mul(self.weight_gradients[layer], scale, out=_gradient_of(self.model.weights[layer]))
-            torch.sum(
-                gradient, 1, keepdim=True, dtype=torch.float32, out=_gradient_of(self.model.biases[layer])
-            )
+            self._fill_weight_gradient(layer)
             if layer:
+                gradient, weight = self.output_gradients[layer], self.weights[layer]
                 passed_down = self.output_gradients[layer - 1]
-                torch.bmm(gradient, self.weights[layer].transpose(1, 2), out=passed_down)
-                # Zero where the unit was off, be it by ReLU or by dropout.
-                torch.ops.aten.threshold_backward.grad_input(passed_down, below, 0, grad_input=passed_down)
+                torch.bmm(gradient, weight.transpose(1, 2), out=passed_down)
+                bias_gradient = _gradient_of(self.model.biases[layer - 1])
+                self.dropout.bias_relu_backward(passed_down, self.outputs[layer - 1], bias_gradient)
+
+    def _fill_weight_gradient(self, layer: int) -> None:
+        gradient, wanted = self.output_gradients[layer], _gradient_of(self.model.weights[layer])
+        if not layer and self.shared and len(self.inputs) == 1:
+            self.shared.fill_gradient(self.inputs[0], gradient, wanted)
+            return
+        below = self.outputs[layer - 1] if layer else self.inputs.expand(len(wanted), -1, -1)
+        torch.bmm(below.transpose(1, 2), gradient, out=self.weight_gradients[layer])
+        if self.is_cast:
+            wanted.copy_(self.weight_gradients[layer])
+
+
+class _SharedLayer:
+    """The first layer of all members as one product, where they read the same windows.
+
+    A batched product would copy the windows for each member, transposed ones slowly: at 10 x (4 x 128) in
+    bfloat16 that was half of a step. In float32 no copy is made, and the batched product is as fast.
+    """
+
+    def __init__(self, model: Dnn, batch_size: int) -> None:
+        members, num_inputs, width = model.weights[0].shape
+        self.weight = torch.empty(num_inputs, members, width, dtype=model.compute_dtype)
+        self.weight_gradient = torch.empty_like(self.weight)
+        self.output = torch.empty(batch_size, members, width, dtype=model.compute_dtype)
+
+    def multiply(self, windows: torch.Tensor, weight: torch.Tensor, output: torch.Tensor) -> None:
+        """Fill the output (M, B, H) of windows (B, D) and weights (M, D, H)."""
+        self.weight.copy_(weight.transpose(0, 1))
+        torch.mm(windows, self.weight.flatten(1), out=self.output.flatten(1))
+        output.copy_(self.output.transpose(0, 1))
+
+    def fill_gradient(self, windows: torch.Tensor, gradient: torch.Tensor, wanted: torch.Tensor) -> None:
+        """Fill the weights' gradient (M, D, H) from that of the output (M, B, H)."""
+        self.output.copy_(gradient.transpose(0, 1))
+        torch.mm(windows.t(), self.output.flatten(1), out=self.weight_gradient.flatten(1))
+        wanted.copy_(self.weight_gradient.transpose(0, 1))
 
 
 def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:

@@ -6,82 +6,100 @@ hard: the alignment's pdf-id; soft_T: the teachers' average posterior at tempera
 student's softmax at T; w: the hard weight, 1 for a teacher. T^2 keeps the soft term's gradient at the scale
 of the hard one's whatever T.
 Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, sections 2 and 3.
+A frame counts as often as its batch says (`Batch.weights`); the loss is the mean over the frames that count.
 Shapes: M members, B frames, P pdf-ids.
 """
 
 import torch
-from torch.nn.functional import log_softmax
+from torch import log_softmax
+
+from asrdistill.nn.frames import Batch
 
 
-def hard_cross_entropy(logits: torch.Tensor, pdf_ids: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the alignment: float32 (M,), mean over frames, natural logarithm.
-
-    Args:
-        logits: float32 (M, B, P).
-        pdf_ids: int64 (B,).
-    """
-    index = pdf_ids.expand(len(logits), -1)[..., None]
-    return -log_softmax(logits, dim=2).gather(2, index).mean((1, 2))
+def hard_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross-entropy with the alignment, logits float32 (M, B, P): float32 (M,), natural logarithm."""
+    return _average(-_pick(log_softmax(logits, dim=2), batch), batch)
 
 
-def soft_cross_entropy(logits: torch.Tensor, soft_targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 times the cross-entropy with soft targets made at that T: float32 (M,), mean over frames.
-
-    Args:
-        logits: float32 (M, B, P).
-        soft_targets: float32 (B, P), rows sum to 1.
-        temperature: T of the targets.
-    """
+def soft_cross_entropy(logits: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
+    """T^2 times the cross-entropy with soft targets made at T, logits float32 (M, B, P): float32 (M,)."""
+    assert batch.soft_targets is not None
     log_posteriors = log_softmax(logits / temperature, dim=2)
-    return -(temperature**2) * (soft_targets * log_posteriors).sum(2).mean(1)
+    return -(temperature**2) * _average((batch.soft_targets * log_posteriors).sum(2), batch)
 
 
 def distillation_loss(
-    logits: torch.Tensor,
-    pdf_ids: torch.Tensor,
-    hard_weights: torch.Tensor,
-    soft_targets: torch.Tensor | None = None,
-    temperature: float = 1.0,
+    logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float = 1.0
 ) -> torch.Tensor:
     """The loss above for every member, float32 (M,).
 
     Args:
         logits: float32 (M, B, P).
-        pdf_ids: int64 (B,).
+        batch: with the targets; without soft ones, only the hard ones count, whatever their weight.
         hard_weights: float32 (M,), w of each member.
-        soft_targets: float32 (B, P); None where every w is 1.
         temperature: T of the soft targets.
     """
-    hard = hard_cross_entropy(logits, pdf_ids)
-    if soft_targets is None:
+    hard = hard_cross_entropy(logits, batch)
+    if batch.soft_targets is None:
         return hard
-    return hard_weights * hard + (1 - hard_weights) * soft_cross_entropy(logits, soft_targets, temperature)
+    return hard_weights * hard + (1 - hard_weights) * soft_cross_entropy(logits, batch, temperature)
 
 
-def loss_and_gradient(
-    logits: torch.Tensor,
-    pdf_ids: torch.Tensor,
-    hard_weights: torch.Tensor,
-    soft_targets: torch.Tensor | None = None,
-    temperature: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`distillation_loss` and its gradient with respect to the logits, float32 (M, B, P), written out.
+class LossGradient:
+    """`distillation_loss` and its gradient with respect to the logits, written out, in buffers that stay.
 
-    d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
+    Fresh memory for each batch costs more than the arithmetic (page faults).
+
+    Attributes:
+        logits: float32 (M, B, P), to be filled before each `compute`, which uses them up.
+        gradient: float32 (M, B, P), filled by `compute`.
     """
-    num_members, num_frames, _ = logits.shape
-    index = pdf_ids.expand(num_members, -1)[..., None]
-    log_posteriors = log_softmax(logits, dim=2)
-    loss = -log_posteriors.gather(2, index).mean((1, 2))
-    gradient = log_posteriors.exp_()
-    gradient.scatter_add_(2, index, torch.full(index.shape, -1.0))
-    if soft_targets is not None:
+
+    def __init__(self, num_members: int, num_frames: int, num_pdfs: int) -> None:
+        self.logits = torch.empty(num_members, num_frames, num_pdfs)
+        self.gradient = torch.empty_like(self.logits)
+        self._products: torch.Tensor | None = None
+
+    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
+        """The loss of every member, float32 (M,).
+
+        d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
+        """
+        gradient = self.gradient
+        log_softmax(self.logits, dim=2, out=gradient)
+        loss = _average(-_pick(gradient, batch), batch)
+        index = batch.pdf_ids.expand(len(gradient), -1)[..., None]
+        gradient.exp_().scatter_add_(2, index, torch.full(index.shape, -1.0))
+        if batch.soft_targets is not None:
+            soft_loss = self._add_soft_gradient(batch.soft_targets, batch, hard_weights, temperature)
+            loss = hard_weights * loss + (1 - hard_weights) * soft_loss
+        if batch.weights is not None:
+            gradient *= batch.weights[..., None]
+        gradient /= batch.num_frames
+        return loss
+
+    def _add_soft_gradient(
+        self, soft_targets: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        if self._products is None:
+            self._products = torch.empty_like(self.logits)
+        log_posteriors = self.logits.div_(temperature)
+        log_softmax(self.logits, dim=2, out=log_posteriors)
+        torch.mul(log_posteriors, soft_targets, out=self._products)
+        loss = -(temperature**2) * _average(self._products.sum(2), batch)
         weights = hard_weights[:, None, None]
-        soft_log_posteriors = log_softmax(logits / temperature, dim=2)
-        soft_loss = (
-            -(temperature**2) * torch.einsum("bp,mbp->m", soft_targets, soft_log_posteriors) / num_frames
-        )
-        loss = hard_weights * loss + (1 - hard_weights) * soft_loss
-        soft_gradient = soft_log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
-        gradient.mul_(weights).add_(soft_gradient)
-    return loss, gradient.div_(num_frames)
+        soft_gradient = log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
+        self.gradient.mul_(weights).add_(soft_gradient)
+        return loss
+
+
+def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Log posteriors of the hard targets, float32 (M, B)."""
+    index = batch.pdf_ids.expand(len(log_posteriors), -1)[..., None]
+    return log_posteriors.gather(2, index)[..., 0]
+
+
+def _average(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean over the frames that count, of float32 (M, B)."""
+    weighted = losses if batch.weights is None else losses * batch.weights
+    return weighted.sum(1) / batch.num_frames

@@ -1,14 +1,13 @@
 """The one training loop: teachers and students, one member or many.
 
-All members see the same batches, so frames are gathered once for all of them. After each epoch the dev
-split decides: a member's best weights so far are kept; one that has not improved for `patience` epochs is
-finished and leaves the stack. An epoch's end is a checkpoint; data order and dropout follow from
-(seed, epoch), so a run that was stopped ends with the same weights as one that was not.
+After each epoch the dev split decides: a member's best weights so far are kept; one that has not improved
+for `patience` epochs is finished and leaves the stack. Checkpoints are written at any step; a run that was
+stopped ends with the same weights as one that was not.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +16,20 @@ from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.errors import RecipeError
-from asrdistill.features.context import ContextConfig
-from asrdistill.nn.acoustic_model import StackedAcousticModel
-from asrdistill.nn.checkpoint import TrainingState, load_state, save_state
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.batches import POOL_FRAMES, Batches, Diversity, batches_in_order
+from asrdistill.nn.checkpoint import CheckpointWriter, TrainingState, load_state, save_state
 from asrdistill.nn.dropout import Dropout
-from asrdistill.nn.frames import LabelledFrames
-from asrdistill.nn.gradient import StackedGradient
+from asrdistill.nn.frames import Batch, LabelledFrames
+from asrdistill.nn.gradient import make_gradient
 from asrdistill.nn.loss import hard_cross_entropy
+from asrdistill.nn.metrics import LINES_AN_EPOCH, MetricsLog
+from asrdistill.nn.models import build_model
 from asrdistill.nn.precision import PrecisionChoice, choose_dtype
 from asrdistill.progress import say, track
 
-EVALUATION_BATCH = 4096
+CHECKPOINT_INTERVAL_S = 10.0
 
 
 class TrainingConfig(Config):
@@ -70,14 +72,16 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: StackedAcousticModel, frames: LabelledFrames, context: ContextConfig) -> Evaluation:
+def evaluate(model: AcousticModel, frames: LabelledFrames) -> Evaluation:
     """Frame accuracy and cross-entropy of every member on all usable frames."""
     correct = torch.zeros(model.num_members, dtype=torch.float64)
     loss = torch.zeros(model.num_members, dtype=torch.float64)
-    for batch in frames.in_order(EVALUATION_BATCH, context):
-        logits = model(batch.windows)
-        correct += (logits.argmax(2) == batch.pdf_ids).sum(1)
-        loss += hard_cross_entropy(logits, batch.pdf_ids).double() * len(batch.pdf_ids)
+    cast = model.in_compute_dtype()
+    for batch in batches_in_order(frames, model):
+        logits = cast(batch.inputs, batch.lengths)
+        hits = logits.argmax(2) == batch.pdf_ids
+        correct += (hits if batch.weights is None else hits * batch.weights).sum(1)
+        loss += hard_cross_entropy(logits, batch).double() * batch.num_frames
     return Evaluation(correct / max(len(frames), 1), loss / max(len(frames), 1))
 
 
@@ -86,23 +90,38 @@ class Trainer:
     """Trains a stack of members and keeps each one's best weights.
 
     Attributes:
+        model_config: architecture of every member.
+        num_bins: of the frames.
+        num_pdfs: of the targets.
+        config: how to train.
+        objective: towards what.
         train_frames: with soft targets where a hard weight is below 1.
         dev_frames: decide when to stop.
+        names: of the members, for people.
         seeds: initial weights and dropout, one for each member.
-        order_seed: data order, common to all members.
-        checkpoint_path: where the state after each epoch is kept; also read from there.
+        diversity: what distinguishes the data that the members see.
+        checkpoint_path: where the state is kept; also read from there.
+        metrics_dir: where metrics go; None: nowhere.
+        checkpoint_interval_s: least time between checkpoints.
+        pool_frames: frames that are shuffled together.
     """
 
-    sizes: Sequence[int]
-    context: ContextConfig
+    model_config: AcousticModelConfig
+    num_bins: int
+    num_pdfs: int
     config: TrainingConfig
     objective: Objective
     train_frames: LabelledFrames
     dev_frames: LabelledFrames
+    names: Sequence[str]
     seeds: Sequence[int]
-    order_seed: int
+    diversity: Diversity
     checkpoint_path: Path
+    metrics_dir: Path | None = None
+    checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
+    pool_frames: int = POOL_FRAMES
     state: TrainingState = field(init=False)
+    waiting_s: float = field(init=False, default=0.0)
 
     def train(self) -> TrainingState:
         """Train from the last checkpoint, or from the start, to the end.
@@ -112,78 +131,156 @@ class Trainer:
         """
         self.state = load_state(self.checkpoint_path) or self._start()
         state = self.state
-        state.model.compute_dtype = getattr(torch, state.compute_dtype)
-        if state.epoch:
-            say(f"  resuming after epoch {state.epoch} of {self.config.num_epochs}")
-        while state.active and state.epoch < self.config.num_epochs:
-            start = time.monotonic()
-            train_loss = self._run_epoch()
-            self._judge(train_loss, time.monotonic() - start)
-            save_state(self.checkpoint_path, state)
+        state.model.compute_dtype = state.best.compute_dtype = getattr(torch, state.compute_dtype)
+        if state.step:
+            say(f"  resuming after epoch {state.epoch} of {self.config.num_epochs}, step {state.step:,}")
+        metrics = None
+        if self.metrics_dir:
+            metrics = MetricsLog(self.metrics_dir, self.names, state.step, state.epoch)
+        checkpoints = CheckpointWriter(self.checkpoint_path, self.checkpoint_interval_s)
+        try:
+            while state.active and state.epoch < self.config.num_epochs:
+                _Epoch(self, checkpoints, metrics).run()
+        finally:
+            checkpoints.close()
+            if metrics:
+                metrics.close()
         return state
 
     def _start(self) -> TrainingState:
-        model = StackedAcousticModel(self.sizes, len(self.seeds)).initialize(self.seeds)
-        dtype = choose_dtype(self.config.precision, len(self.seeds), self.config.batch_size, self.sizes[1])
+        num_members = len(self.seeds)
+        model = build_model(self.model_config, self.num_bins, self.num_pdfs, num_members)
+        model.initialize(self.seeds)
+        dtype = choose_dtype(
+            self.config.precision, num_members, self.config.batch_size, self.model_config.hidden_size
+        )
         state = TrainingState.begin(model, str(dtype).removeprefix("torch."))
-        # At once: `auto` is measured, and a run that is killed in its first epoch must not measure anew.
+        # At once: `auto` is measured, and a run that is killed early must not measure anew.
         save_state(self.checkpoint_path, state)
         return state
 
-    def _run_epoch(self) -> list[float]:
-        """One pass over the training split; mean loss of every active member."""
-        state, config = self.state, self.config
-        members = state.active
-        hard_weights = torch.tensor([self.objective.hard_weights[m] for m in members])
-        batch_size = min(config.batch_size, len(self.train_frames))
-        dropout = Dropout(config.dropout, [self.seeds[m] for m in members])
-        gradient = StackedGradient(state.model, batch_size, dropout)
-        num_batches = len(self.train_frames) // batch_size
-        loss_sum = torch.zeros(len(members))
-        batches = self.train_frames.shuffled(batch_size, (self.order_seed, state.epoch), self.context)
-        for number, batch in enumerate(track(batches, f"epoch {state.epoch + 1}", num_batches, unit="step")):
-            step = state.epoch * num_batches + number
-            state.optimizer.param_groups[0]["lr"] = self._rate(step, num_batches)
-            state.optimizer.param_groups[0]["weight_decay"] = config.weight_decay
-            loss_sum += gradient.compute(batch, hard_weights, self.objective.temperature, step)
-            state.optimizer.step()
-        if not loss_sum.isfinite().all():
+
+class _Epoch:
+    """One pass over the training split, from where the state is, and its judgement on dev."""
+
+    def __init__(self, trainer: Trainer, checkpoints: CheckpointWriter, metrics: MetricsLog | None) -> None:
+        self.trainer, self.checkpoints, self.metrics = trainer, checkpoints, metrics
+        self.state, self.config = trainer.state, trainer.config
+        members = self.state.active
+        self.hard_weights = torch.tensor([trainer.objective.hard_weights[m] for m in members])
+        batches = Batches(
+            trainer.train_frames,
+            self.state.model,
+            self.config.batch_size,
+            trainer.diversity.of_members(members),
+            trainer.pool_frames,
+        )
+        if not self.state.step:
+            say(f"  {batches.describe_shuffle()}; {self.state.compute_dtype} products")
+        self.batches = batches.of_epoch(self.state.epoch)
+        self.dropout = Dropout(self.config.dropout, [trainer.seeds[m] for m in members])
+        self.gradient = make_gradient(self.state.model, batches.batch_size, self.dropout)
+        self.waiting_s = 0.0
+        self.num_frames = 0
+
+    def run(self) -> None:
+        state = self.state
+        self.start = time.monotonic()
+        todo = self.batches.num_steps - state.epoch_step
+        what = f"epoch {state.epoch + 1}/{self.config.num_epochs}"
+        for batch in track(self._wait_for_batches(), what, todo, unit="step"):
+            self._step(batch)
+            self.checkpoints.offer(state)
+        if not state.loss_sum.isfinite().all():
             raise RecipeError(
                 f"training diverged in epoch {state.epoch + 1}: a member's loss is not a number; "
                 "lower training.learning_rate (teachers or student) or set training.precision to fp32"
             )
-        return (loss_sum / num_batches).tolist()
+        self._judge()
 
-    def _rate(self, step: int, steps_an_epoch: int) -> float:
+    def _wait_for_batches(self) -> Iterator[Batch]:
+        batches = self.batches.start_at(self.state.epoch_step)
+        while True:
+            start = time.monotonic()
+            batch = next(batches, None)
+            self.waiting_s += time.monotonic() - start
+            if batch is None or self.state.epoch_step == self.batches.num_steps:
+                return
+            yield batch
+
+    def _step(self, batch: Batch) -> None:
+        state = self.state
+        group = state.optimizer.param_groups[0]
+        group["lr"] = rate = self._rate()
+        group["weight_decay"] = self.config.weight_decay
+        self.dropout.step = state.step
+        loss = self.gradient.compute(batch, self.hard_weights, self.trainer.objective.temperature)
+        state.optimizer.step()
+        state.loss_sum += loss
+        state.step += 1
+        state.epoch_step += 1
+        self.num_frames += batch.num_frames
+        every = max(1, self.batches.num_steps // LINES_AN_EPOCH)
+        if self.metrics and state.epoch_step % every == 0:
+            self._write_metrics({"train_loss": loss}, {"learning_rate": rate})
+
+    def _rate(self) -> float:
         """Learning rate: linear rise, then half a cosine down to its final share."""
-        total = self.config.num_epochs * steps_an_epoch
-        warmup = self.config.warmup_share * total
-        if step < warmup:
-            return self.config.learning_rate * (step + 1) / (warmup + 1)
-        share = (step - warmup) / max(total - warmup, 1)
-        low = self.config.final_rate_share
-        return self.config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
+        config = self.config
+        done = (self.state.epoch + self.state.epoch_step / self.batches.num_steps) / config.num_epochs
+        if done < config.warmup_share:
+            a_step = 1 / (config.num_epochs * self.batches.num_steps)
+            return config.learning_rate * (done + a_step) / (config.warmup_share + a_step)
+        share = (done - config.warmup_share) / (1 - config.warmup_share)
+        low = config.final_rate_share
+        return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
 
-    def _judge(self, train_loss: Sequence[float], seconds: float) -> None:
+    def _write_metrics(self, of_members: dict[str, torch.Tensor], of_run: dict[str, float]) -> None:
+        assert self.metrics is not None
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        of_run |= {
+            "epoch": self.state.epoch,
+            "member_frames_a_s": self.num_frames * len(self.state.active) / seconds,
+            "waiting_for_data_share": self.waiting_s / seconds,
+        }
+        self.metrics.write(self.state.step, self.state.active, of_members, of_run)
+
+    def _judge(self) -> None:
         """Score the epoch on dev, keep what is best, let finished members go."""
         state = self.state
+        train_loss = state.loss_sum / max(self.batches.num_steps, 1)
         state.epoch += 1
-        dev = evaluate(state.model, self.dev_frames, self.context)
+        state.epoch_step = 0
+        state.loss_sum.zero_()
+        dev = evaluate(state.model, self.trainer.dev_frames)
         for row, member in enumerate(state.active):
             record = state.histories[member]
-            record.add(train_loss[row], float(dev.frame_accuracy[row]), float(dev.cross_entropy[row]))
+            record.add(float(train_loss[row]), float(dev.frame_accuracy[row]), float(dev.cross_entropy[row]))
             if record.best_epoch == state.epoch:
                 state.keep_best(row, member)
-        speed = len(self.train_frames) * len(state.active) / seconds
-        accuracies = " ".join(f"{100 * value:.2f}" for value in dev.frame_accuracy)
-        say(
-            f"  epoch {state.epoch}/{self.config.num_epochs}: dev frame accuracy {accuracies}; "
-            f"loss {sum(train_loss) / len(train_loss):.3f}, {speed:,.0f} member-frames/s, "
-            f"at most {seconds * (self.config.num_epochs - state.epoch):.0f} s left"
+        if self.metrics:
+            curves = {"dev_frame_accuracy": dev.frame_accuracy, "dev_cross_entropy": dev.cross_entropy}
+            self._write_metrics(curves, {"epoch_train_loss": float(train_loss.mean())})
+        self._say(dev, float(train_loss.mean()))
+        state.retain(
+            [
+                row
+                for row, member in enumerate(state.active)
+                if state.epoch - state.histories[member].best_epoch < self.config.patience
+            ]
         )
-        going_on = [
-            row
-            for row, member in enumerate(state.active)
-            if state.epoch - state.histories[member].best_epoch < self.config.patience
-        ]
-        state.retain(going_on)
+        self.trainer.waiting_s += self.waiting_s
+
+    def _say(self, dev: Evaluation, train_loss: float) -> None:
+        accuracies = " ".join(f"{100 * value:.2f}" for value in dev.frame_accuracy)
+        pace = ""
+        if self.num_frames:  # a run may go on where nothing but the judgement was left of the epoch
+            seconds = time.monotonic() - self.start
+            epochs_left = self.config.num_epochs - self.state.epoch
+            left = epochs_left * seconds * len(self.trainer.train_frames) / self.num_frames
+            speed = self.num_frames * len(self.state.active) / seconds
+            pace = f", {speed:,.0f} member-frames/s, at most {left:.0f} s left"
+        say(
+            f"  epoch {self.state.epoch}/{self.config.num_epochs}: dev frame accuracy {accuracies}; "
+            f"loss {train_loss:.3f}{pace}"
+        )

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from asrdistill.reporting import costs
+from asrdistill.reporting import costs, ensemble_curve
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import (
     COLUMNS,
+    FLOPS_NOTE,
     HINTON_ROWS,
     HINTON_SOURCE,
     HINTON_TRANSFER,
@@ -26,6 +27,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         conclude(report),
         _results(report),
         ["## Word errors on test", *_word_errors(report)],
+        ["## Ensemble size", *_ensemble_size(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
         ["## Soft targets", _bullets(report["soft_targets"])],
         ["## What it took", _costs(report["stages"])],
@@ -52,12 +54,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
 
 def _results(report: Mapping[str, Any]) -> list[str]:
     rows = [(f"{row.system}{f' ({row.note})' if row.note else ''}", *row.cells) for row in list_rows(report)]
-    transfers = [(row.system, "", row.frame_accuracy, row.wer, "") for row in list_transfer_rows(report)]
+    transfers = [(row.system, "", row.frame_accuracy, row.wer, "", "") for row in list_transfer_rows(report)]
     num_teachers = report["num_teachers"]
     explanation = (
         f"± is the sample standard deviation over the {num_teachers} teachers. Transfer is "
         "(student − baseline) / (ensemble − baseline) on test, undefined where the ensemble has no gain. "
-        f"The models tell {report['num_tied_states']} tied states apart."
+        f"The models tell {report['num_tied_states']} tied states apart. {FLOPS_NOTE}"
     )
     return [_table(COLUMNS, [*rows, *transfers]), explanation]
 
@@ -68,6 +70,11 @@ def _word_errors(report: Mapping[str, Any]) -> list[str]:
             ("system", "word errors"), [(row.system, row.word_errors) for row in list_rows(report)], left=2
         )
     ]
+
+
+def _ensemble_size(report: Mapping[str, Any]) -> list[str]:
+    rows = [row.cells for row in ensemble_curve.list_size_rows(report["ensemble_size"])]
+    return [_table(ensemble_curve.COLUMNS, rows), ensemble_curve.NOTE]
 
 
 def _hinton() -> str:

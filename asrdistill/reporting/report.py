@@ -3,9 +3,11 @@
 A system is a dict (`S` in the contract of report.json):
 
     {"frame_accuracy": {"dev": 0.47, "test": 0.47}, "num_parameters": 0,
+     "flops_a_frame": 0,
      "wer": {"test": {"wer": 0.21, "errors": 10, "words": 50, "ins": 1, "del": 2, "sub": 7, "ser": 0.5}}}
 
-The baseline also has "spread" and "members"; a student also has "hard_weight", "temperature" and "chosen".
+Parameters and FLOPs a frame are those of all its members together (of the baseline: of one teacher). The
+baseline also has "spread" and "members"; a student also has "hard_weight", "temperature" and "chosen".
 """
 
 import statistics
@@ -50,6 +52,7 @@ def mean_system(members: Sequence[System]) -> dict[str, Any]:
     return {
         "frame_accuracy": {split: statistics.fmean(values) for split, values in accuracies.items()},
         "num_parameters": members[0]["num_parameters"],
+        "flops_a_frame": members[0]["flops_a_frame"],
         "wer": {"test": {key: statistics.fmean(values) for key, values in word_errors.items()}},
         "spread": {
             "frame_accuracy": {split: _spread(values) for split, values in accuracies.items()},
@@ -100,6 +103,7 @@ def build_report(
     teachers: Sequence[System],
     ensemble: System,
     students: Sequence[System],
+    ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
     soft_targets: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, float]],
     left_out: Sequence[LeftOut],
@@ -114,6 +118,7 @@ def build_report(
         teachers: one system each; their mean is the baseline.
         ensemble: the system that averages the teachers.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
+        ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
         left_out: what stages did not use.
@@ -138,6 +143,7 @@ def build_report(
             **by_name,
         },
         "transfer": compute_transfer(baseline, ensemble, chosen[0]),
+        "ensemble_size": {split: list(map(dict, sizes)) for split, sizes in ensemble_size.items()},
         "soft_targets": dict(soft_targets),
         "stages": {stage: dict(cost) for stage, cost in stages.items()},
         "left_out": [asdict(part) for part in left_out],

@@ -12,7 +12,19 @@ HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
 HINTON_ROWS = (("baseline", "58.9", "10.9"), ("10x ensemble", "61.1", "10.7"), ("distilled", "60.8", "10.7"))
 HINTON_TRANSFER = ("86%", "100%")
 
-COLUMNS = ("system", "frame accuracy dev (%)", "frame accuracy test (%)", "WER test (%)", "parameters")
+COLUMNS = (
+    "system",
+    "frame accuracy dev (%)",
+    "frame accuracy test (%)",
+    "WER test (%)",
+    "parameters",
+    "FLOPs a frame",
+)
+FLOPS_NOTE = (
+    "FLOPs a frame are the floating-point operations of the matrix products and convolutions of one forward "
+    "pass, a multiplication and an addition counted as two, for one frame of an utterance of 5 s; parameters "
+    "and FLOPs of the ensemble are those of all its members, of the baseline those of one teacher."
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class Row:
         system: what the row is called.
         note: a student's temperature, and why it is singled out; empty for others.
         chosen: whether it is the student that was chosen on dev.
-        cells: frame accuracy on dev and test, WER on test, number of parameters.
+        cells: frame accuracy on dev and test, WER on test, parameters, FLOPs a frame.
         word_errors: the WER with its counts, as Kaldi prints them.
     """
 
@@ -32,7 +44,7 @@ class Row:
     system: str
     note: str
     chosen: bool
-    cells: tuple[str, str, str, str]
+    cells: tuple[str, str, str, str, str]
     word_errors: str
 
 
@@ -89,9 +101,19 @@ def _row(role: str, label: str, system: Mapping[str, Any]) -> Row:
         _percent(system["frame_accuracy"]["dev"], spread["frame_accuracy"]["dev"]),
         _percent(system["frame_accuracy"]["test"], spread["frame_accuracy"]["test"]),
         _percent(word_errors["wer"], spread["wer"]["test"]),
-        f"{system['num_parameters']:,}",
+        format_count(system["num_parameters"]),
+        format_count(system["flops_a_frame"]),
     )
     return Row(role, label, _note(system), bool(system.get("chosen")), cells, _word_errors(word_errors))
+
+
+def format_count(count: int) -> str:
+    """A large number in three digits or so, "1.2 M"; k, M and G are 10^3, 10^6 and 10^9."""
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        value = count / factor
+        if value >= 0.9995:
+            return f"{value:.{1 if value < 99.95 else 0}f} {unit}"
+    return str(count)
 
 
 def _note(system: Mapping[str, Any]) -> str:
@@ -132,11 +154,14 @@ def _share(transfer: Mapping[str, Any]) -> str:
 def render_table(report: Mapping[str, Any]) -> str:
     """The results as aligned plain text for a terminal: table, transfer, word errors, what they show."""
     rows = list_rows(report)
-    header = [("", "frame accuracy (%)", "", "WER (%)", ""), ("system", "dev", "test", "test", "parameters")]
+    header = [
+        ("", "frame accuracy (%)", "", "WER (%)", "", "FLOPs"),
+        ("system", "dev", "test", "test", "parameters", "a frame"),
+    ]
     lines = [(row.system, *row.cells) for row in rows]
-    transfers = [(row.system, "", row.frame_accuracy, row.wer, "") for row in list_transfer_rows(report)]
-    hinton = [(f"Hinton 2015, {name}", "", accuracy, wer, "") for name, accuracy, wer in HINTON_ROWS]
-    hinton.append(("Hinton 2015, transfer", "", *HINTON_TRANSFER, ""))
+    transfers = [(row.system, "", row.frame_accuracy, row.wer, "", "") for row in list_transfer_rows(report)]
+    hinton = [(f"Hinton 2015, {name}", "", accuracy, wer, "", "") for name, accuracy, wer in HINTON_ROWS]
+    hinton.append(("Hinton 2015, transfer", "", *HINTON_TRANSFER, "", ""))
     aligned = _align([*header, *lines, *transfers, *hinton])
     rule = "-" * max(map(len, aligned))
     first_transfer = len(header) + len(lines)

@@ -40,6 +40,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         teachers=[_as_system(system) for system in teachers],
         ensemble=_as_system(ensemble),
         students=[_as_system(system) for system in students],
+        ensemble_size=_read(score_dir / "ensemble_size.json"),
         soft_targets=_describe_soft_targets(experiment),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
         left_out=_list_left_out(experiment, [*teachers, ensemble, *students]),
@@ -73,7 +74,15 @@ def _publish(path: Path, text: str) -> None:
 
 def _as_system(scored: dict[str, Any]) -> dict[str, Any]:
     """A system's entry in report.json: its result without what only the pictures need."""
-    wanted = ("frame_accuracy", "num_parameters", "wer", "hard_weight", "temperature", "chosen")
+    wanted = (
+        "frame_accuracy",
+        "num_parameters",
+        "flops_a_frame",
+        "wer",
+        "hard_weight",
+        "temperature",
+        "chosen",
+    )
     return {key: scored[key] for key in wanted if key in scored}
 
 

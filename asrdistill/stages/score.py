@@ -1,8 +1,8 @@
-"""Frame accuracy and word errors of every system: each teacher, the ensemble, each student."""
+"""Frame accuracy and word errors of every system (teachers, ensemble, students), and of smaller ensembles."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ from asrdistill.decoding.graph import DecodingGraph, build_graph
 from asrdistill.decoding.lattice import Lattice, best_path
 from asrdistill.decoding.ngram import estimate_ngrams
 from asrdistill.experiment import Experiment, atomic_path, write_json
-from asrdistill.features.context import ContextConfig, bounds_of_frames, gather_windows
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.hmm.alignment import NOT_ALIGNED, read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
-from asrdistill.nn.acoustic_model import StackedAcousticModel
+from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
-from asrdistill.progress import say
+from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
+from asrdistill.scoring.ensemble_size import EnsembleSizes
 from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames
 from asrdistill.scoring.tuning import Tuning, tune
 from asrdistill.scoring.word_errors import WordErrors, count_word_errors
@@ -34,8 +34,6 @@ SETTINGS = (
     "graph",
     "decoder",
     "tuning",
-    "teachers.model.context",
-    "student.model",
     "features",
 )
 READS = (
@@ -47,7 +45,7 @@ READS = (
     "teachers/model.safetensors",
     "student/model.safetensors",
 )
-WRITES = ("score/systems/", "score/language_model.json")
+WRITES = ("score/systems/", "score/language_model.json", "score/ensemble_size.json")
 
 
 @dataclass(frozen=True)
@@ -55,38 +53,34 @@ class System:
     """A model, or several whose posteriors are averaged."""
 
     name: str
-    model: StackedAcousticModel
-    context: ContextConfig
+    model: AcousticModel
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
-    """Score the systems that have no result yet."""
+    """Score the systems that have no result yet, then ensembles of every size."""
     scorer = Scorer(recipe, experiment)
-    for system in list_systems(recipe, experiment):
+    teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    students, _ = load_model(experiment.dir / "student/model.safetensors")
+    for system in list_systems(teachers, students):
         path = experiment.stage_dir("score") / "systems" / f"{system.name}.json"
         if path.is_file() and path.with_suffix(".test.txt").is_file():
             say(f"  {system.name}: scored already")
             continue
         result = scorer.score(system)
         write_json(path, result)
+    path = experiment.stage_dir("score") / "ensemble_size.json"
+    if path.is_file():
+        say("  ensembles of every size: scored already")
+    else:
+        write_json(path, scorer.score_sizes(teachers))
 
 
-def list_systems(recipe: Recipe, experiment: Experiment) -> list[System]:
+def list_systems(teachers: AcousticModel, students: AcousticModel) -> list[System]:
     """Each teacher alone, the ensemble, each student."""
-    teachers, described = load_model(experiment.dir / "teachers/model.safetensors")
-    students, students_described = load_model(experiment.dir / "student/model.safetensors")
-    teachers.compute_dtype = getattr(torch, described["compute_dtype"])
-    students.compute_dtype = getattr(torch, students_described["compute_dtype"])
-    context = recipe.teachers.model.context
-    systems = [
-        System(f"teacher_{m:02d}", teachers.select_members([m]), context) for m in range(teachers.num_members)
-    ]
-    systems.append(System("ensemble", teachers, context))
-    context = recipe.student_model.context
-    systems += [
-        System(f"student_{m:02d}", students.select_members([m]), context) for m in range(students.num_members)
-    ]
-    return systems
+    systems = [System(f"teacher_{m:02d}", teachers.select_members([m])) for m in range(teachers.num_members)]
+    systems.append(System("ensemble", teachers))
+    students_alone = [students.select_members([m]) for m in range(students.num_members)]
+    return systems + [System(f"student_{m:02d}", student) for m, student in enumerate(students_alone)]
 
 
 class Scorer:
@@ -138,10 +132,10 @@ class Scorer:
             f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"
         )
         incomplete = [name for name, lattice in test_lattices.items() if not lattice.is_complete]
-        parameters = sum(p.numel() for p in system.model.parameters())
         return {
             "frame_accuracy": {split: count.accuracy for split, count in frames.items()},
-            "num_parameters": parameters,
+            "num_parameters": system.model.num_members * system.model.num_parameters,
+            "flops_a_frame": system.model.num_members * system.model.count_flops_a_frame(),
             "wer": {"dev": describe_errors(tuning.best.word_errors), "test": describe_errors(test)},
             "tuning": describe_tuning(tuning),
             "incomplete": incomplete,
@@ -152,15 +146,40 @@ class Scorer:
 
         def scores() -> Iterator[tuple[str, np.ndarray]]:
             nonlocal counted
-            for name, start, log_posteriors in compute_log_posteriors(system, store):
-                targets = self.pdf_ids[split][start : start + len(log_posteriors)]
-                if len(targets) and targets[0] != NOT_ALIGNED:
+            for index, members in compute_log_posteriors(system.model, store):
+                log_posteriors = average_log_posteriors(members)
+                targets = self._targets_of(split, index)
+                if targets is not None:
                     counted += count_frames(log_posteriors, targets)
-                yield name, log_posteriors - self.log_priors
+                yield store.utterance_ids[index], log_posteriors - self.log_priors
 
         workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
         lattices = decode_utterances(self.graph, scores(), self.recipe.decoder, workers, len(store))
         return lattices, counted
+
+    def score_sizes(self, teachers: AcousticModel) -> dict[str, list[dict[str, Any]]]:
+        """Frame accuracy of ensembles of 1, 2, ... of the teachers, on dev and test."""
+        described = {}
+        for split, store in self.stores.items():
+            sizes = EnsembleSizes(teachers.num_members)
+            posteriors = compute_log_posteriors(teachers, store)
+            for index, members in track(posteriors, f"ensembles of every size {split}", len(store)):
+                targets = self._targets_of(split, index)
+                if targets is not None:
+                    sizes.add(members.exp().numpy(), targets)
+            described[split] = [asdict(size) for size in sizes.summarize()]
+        first, last = described["test"][0], described["test"][-1]
+        say(
+            f"  ensembles of {first['size']} to {last['size']}: mean frame accuracy "
+            f"{100 * first['mean']:.2f}% to {100 * last['mean']:.2f}% test"
+        )
+        return described
+
+    def _targets_of(self, split: str, index: int) -> np.ndarray | None:
+        """Hard targets of an utterance, int (frames,); None where it could not be aligned."""
+        start, end = self.stores[split].starts[index : index + 2]
+        targets = self.pdf_ids[split][start:end]
+        return targets if len(targets) and targets[0] != NOT_ALIGNED else None
 
     def _write_hypotheses(self, system: System, hypotheses: dict[str, list[str]]) -> None:
         path = self.folder / "systems" / f"{system.name}.test.txt"
@@ -176,19 +195,17 @@ def compute_log_priors(pdf_ids: np.ndarray, num_pdfs: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def compute_log_posteriors(system: System, store: FrameStore) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Yield id, first frame and log posteriors, float32 (frames, pdf-ids), of every utterance.
+def compute_log_posteriors(model: AcousticModel, store: FrameStore) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield index and members' log posteriors, float32 (members, frames, pdf-ids), of every utterance."""
+    model = model.in_compute_dtype()
+    for index in range(len(store)):
+        yield index, torch.log_softmax(model.compute_logits(store.frames_of(index)), dim=2)
 
-    The log posterior of several models is the log of their posteriors' average.
-    """
-    first, last = bounds_of_frames(store.starts)
-    frames = torch.from_numpy(store.frames)
-    for index, name in enumerate(store.utterance_ids):
-        start, end = int(store.starts[index]), int(store.starts[index + 1])
-        windows = gather_windows(frames, first, last, torch.arange(start, end), system.context)
-        log_posteriors = torch.log_softmax(system.model(windows), dim=2)
-        averaged = torch.logsumexp(log_posteriors, dim=0) - float(np.log(len(log_posteriors)))
-        yield name, start, averaged.numpy()
+
+def average_log_posteriors(log_posteriors: torch.Tensor) -> np.ndarray:
+    """Log of the average of several models' posteriors, float32 (frames, pdf-ids)."""
+    averaged: np.ndarray = torch.logsumexp(log_posteriors, dim=0).numpy()
+    return averaged - np.float32(np.log(len(log_posteriors)))
 
 
 def describe_errors(errors: WordErrors) -> dict[str, float]:

@@ -3,15 +3,13 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from asrdistill.experiment import Experiment, hash_file
-from asrdistill.features.context import bounds_of_frames, gather_windows
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.features.perturbation import perturb
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
-from asrdistill.nn.acoustic_model import StackedAcousticModel
+from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
@@ -19,7 +17,7 @@ from asrdistill.targets.averaging import AVERAGING_RULE, average_posteriors
 from asrdistill.targets.shards import SoftTargetSample, plan_shards, write_index, write_shard
 
 SPLITS = ("train", "dev")
-SETTINGS = ("soft_targets", "teachers.model.context")
+SETTINGS = ("soft_targets", "features")
 READS = (
     "teachers/model.safetensors",
     "align/tied_states.json",
@@ -32,8 +30,7 @@ WRITES = ("soft_targets/shards/",)
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Dump every shard that is not there yet, then the index."""
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
-    model, description = load_model(experiment.dir / "teachers/model.safetensors")
-    model.compute_dtype = getattr(torch, description["compute_dtype"])
+    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     dumped = {split: _dump_split(recipe, experiment, split, model) for split in SPLITS}
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     identity: dict[str, Any] = {
@@ -52,7 +49,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
 
 
 def _dump_split(
-    recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel
+    recipe: Recipe, experiment: Experiment, split: str, model: AcousticModel
 ) -> list[dict[str, Any]]:
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dump = _Dump(recipe, experiment, split, model)
@@ -83,13 +80,10 @@ class _Dump:
         samples: utterance number and view of each; view 0 is the utterance as it is.
     """
 
-    def __init__(
-        self, recipe: Recipe, experiment: Experiment, split: str, model: StackedAcousticModel
-    ) -> None:
+    def __init__(self, recipe: Recipe, experiment: Experiment, split: str, model: AcousticModel) -> None:
         self.store = FrameStore(experiment.stage_dir("features"), split)
         self.pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, self.store.num_frames)
-        self.model = model
-        self.context = recipe.teachers.model.context
+        self.model = model.in_compute_dtype()
         self.config = recipe.soft_targets
         num_views = self.config.num_views if split == "train" else 0
         self.samples = [(number, view) for view in range(num_views + 1) for number in range(len(self.store))]
@@ -105,10 +99,7 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
             name = f"{name}~view{view}"
-        first, last = bounds_of_frames(np.array([0, len(frames)]))
-        centres = torch.arange(len(frames))
-        windows = gather_windows(torch.from_numpy(frames), first, last, centres, self.context)
-        averages = average_posteriors(self.model, windows, self.config.temperatures).numpy()
+        averages = average_posteriors(self.model, frames, self.config.temperatures).numpy()
         soft = dict(zip(self.config.temperatures, averages.astype(np.float16), strict=True))
         pdf_ids = self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
         return SoftTargetSample(name, frames, pdf_ids, soft)

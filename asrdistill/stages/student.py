@@ -1,6 +1,7 @@
 """Shards to a distilled model: one student for each hard weight of the recipe, as one stack."""
 
 from asrdistill.experiment import Experiment, write_json
+from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
 from asrdistill.nn.training import Objective, Trainer
 from asrdistill.progress import say
@@ -17,20 +18,23 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     folder = experiment.stage_dir("student")
     config = recipe.student
     shards = ShardReader(experiment.dir / "soft_targets/shards")
+    names = [f"hard weight {weight:g}" for weight in config.hard_weight]
     trainer = Trainer(
-        sizes=recipe.student_model.layer_sizes(shards.num_bins, shards.num_pdfs),
-        context=recipe.student_model.context,
+        model_config=recipe.student_model,
+        num_bins=shards.num_bins,
+        num_pdfs=shards.num_pdfs,
         config=config.training,
         objective=Objective(config.hard_weight, config.temperature),
         train_frames=shards.load("train", config.temperature),
         dev_frames=shards.load("dev", config.temperature),
         # One seed for all: the students differ in nothing but the hard weight.
         seeds=[config.seed] * len(config.hard_weight),
-        order_seed=config.seed,
+        names=names,
+        diversity=Diversity(config.seed),
         checkpoint_path=folder / "checkpoint.safetensors",
+        metrics_dir=experiment.metrics_dir("student"),
     )
     state = trainer.train()
-    names = [f"hard weight {weight:g}" for weight in config.hard_weight]
     accuracies = [max(history.dev_frame_accuracy) for history in state.histories]
     # At weight 1 no soft target is heard: that is a control, chosen only where there is nothing else.
     eligible = [m for m, weight in enumerate(config.hard_weight) if weight < 1] or range(len(accuracies))
@@ -41,6 +45,5 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "hard_weights": list(config.hard_weight),
         "temperature": config.temperature,
         "chosen": chosen,
-        "compute_dtype": state.compute_dtype,
     }
     save_model(folder / "model.safetensors", state.best, description)

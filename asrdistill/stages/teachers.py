@@ -1,9 +1,10 @@
-"""Frames and alignments to an ensemble: models that differ only in the seed of their initial weights."""
+"""Frames and alignments to an ensemble: models that differ in seed, or in how they see the data."""
 
 from asrdistill.experiment import Experiment, write_json
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
+from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.training import Objective, Trainer
@@ -23,23 +24,29 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     folder = experiment.stage_dir("teachers")
     config = recipe.teachers
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
-    seeds = [config.seed + member for member in range(config.num_teachers)]
+    seeds = tuple(config.seed + member for member in range(config.num_teachers))
+    names = [f"teacher {seed}" for seed in seeds]
     trainer = Trainer(
-        sizes=config.model.layer_sizes(recipe.features.num_mel_bins, tied_states.num_pdfs),
-        context=config.model.context,
+        model_config=config.model,
+        num_bins=recipe.features.num_mel_bins,
+        num_pdfs=tied_states.num_pdfs,
         config=config.training,
         objective=Objective((1.0,) * len(seeds)),
         train_frames=read_frames(experiment, "train"),
         dev_frames=read_frames(experiment, "dev"),
-        seeds=seeds,
-        order_seed=config.seed,
+        names=names,
+        seeds=seeds if "seed" in config.diversity else [config.seed] * len(seeds),
+        diversity=Diversity(
+            config.seed,
+            order_seeds=seeds if "order" in config.diversity else None,
+            bag_seeds=seeds if "subset" in config.diversity else None,
+        ),
         checkpoint_path=folder / "checkpoint.safetensors",
+        metrics_dir=experiment.metrics_dir("teachers"),
     )
     state = trainer.train()
-    write_json(folder / "curves.json", state.describe_curves([f"teacher {seed}" for seed in seeds]))
-    save_model(
-        folder / "model.safetensors", state.best, {"seeds": seeds, "compute_dtype": state.compute_dtype}
-    )
+    write_json(folder / "curves.json", state.describe_curves(names))
+    save_model(folder / "model.safetensors", state.best, {"seeds": seeds, "diversity": config.diversity})
 
 
 def read_frames(experiment: Experiment, split: str) -> LabelledFrames:

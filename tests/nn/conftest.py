@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.dropout import Dropout, relu_dropout
 from asrdistill.nn.frames import LabelledFrames
 
 NUM_PDFS, NUM_BINS = 4, 3
@@ -22,6 +26,41 @@ def draw_frames(seed: int, with_soft_targets: bool = False) -> LabelledFrames:
     return LabelledFrames(frames, starts, pdf_ids, soft)
 
 
+class UtteranceModel(AcousticModel):
+    """A DNN of one hidden layer that cuts the windows out of whole utterances itself.
+
+    Its parameters have the names and shapes of a `Dnn` of the same context.
+    """
+
+    reads_utterances = True
+
+    def __init__(self, config: AcousticModelConfig, num_bins: int, num_pdfs: int, num_members: int) -> None:
+        super().__init__(config, num_bins, num_pdfs, num_members)
+        self.past, self.future = config.context.past, config.context.future
+        sizes = [config.context.num_frames * num_bins, config.hidden_size, num_pdfs]
+        self.weights = torch.nn.ParameterList(
+            self.new_parameter(sizes[i], sizes[i + 1], spread=0.3) for i in (0, 1)
+        )
+        self.biases = torch.nn.ParameterList(self.new_parameter(1, size) for size in sizes[1:])
+
+    def forward(
+        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+    ) -> torch.Tensor:
+        assert lengths is not None
+        assert inputs.shape[1] == self.past + int(lengths.max()) + self.future
+        dtype = self.compute_dtype
+        windows = inputs.unfold(1, self.past + 1 + self.future, 1).transpose(2, 3)
+        hidden = windows.reshape(1, -1, self.weights[0].shape[1]).to(dtype).expand(self.num_members, -1, -1)
+        hidden = torch.bmm(hidden, self.weights[0].to(dtype)) + self.biases[0].to(dtype)
+        hidden = relu_dropout(hidden, dropout, 0)
+        return (torch.bmm(hidden, self.weights[1].to(dtype)) + self.biases[1].to(dtype)).float()
+
+
 @pytest.fixture
 def make_frames() -> Callable[..., LabelledFrames]:
     return draw_frames
+
+
+@pytest.fixture
+def utterance_model_type() -> type[AcousticModel]:
+    return UtteranceModel

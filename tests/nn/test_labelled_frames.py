@@ -1,6 +1,5 @@
-"""Batches: each usable frame once, in an order that depends on the seed alone."""
+"""Labelled frames: what a batch holds of them, as single frames and as whole utterances."""
 
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -8,77 +7,136 @@ import pytest
 import torch
 
 from asrdistill.features.context import ContextConfig
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.frames import LabelledFrames
 
-CONTEXT = ContextConfig(past=0, future=0)
+STARTS = np.array([0, 13, 13, 30])
 
 
 @pytest.fixture
 def frames() -> LabelledFrames:
-    """30 frames in two utterances; a frame's only coefficient is its number; every third is not aligned."""
+    """30 frames in three utterances, one of them empty; a frame's only coefficient is its number.
+
+    Every third is not aligned.
+    """
     numbers = np.arange(30)
-    pdf_ids = np.where(numbers % 3 == 0, -1, numbers % 7)
-    soft_targets = np.eye(30, dtype=np.float16)
-    return LabelledFrames(numbers.astype(np.float16)[:, None], np.array([0, 13, 30]), pdf_ids, soft_targets)
+    pdf_ids = np.where(numbers % 3 == 0, -1, numbers % 7).astype(np.int32)
+    return LabelledFrames(numbers.astype(np.float16)[:, None], STARTS, pdf_ids, np.eye(30, dtype=np.float16))
 
 
 ALIGNED = [number for number in range(30) if number % 3]
 
 
-def list_numbers(frames: LabelledFrames, batch_size: int, seed: tuple[int, int] = (0, 0)) -> list[int]:
-    batches = list(frames.shuffled(batch_size, seed, CONTEXT))
-    assert all(len(batch.windows) == batch_size for batch in batches)
-    return [int(number) for batch in batches for number in batch.windows[:, 0]]
+def make_config(past: int, future: int) -> AcousticModelConfig:
+    return AcousticModelConfig(context=ContextConfig(past=past, future=future))
 
 
-def test_each_usable_frame_comes_once(frames: LabelledFrames) -> None:
+def make_model(past: int = 0, future: int = 0) -> Dnn:
+    return Dnn(make_config(past, future), 1, 7, 1)
+
+
+def test_usable_frames_are_counted(frames: LabelledFrames) -> None:
     assert len(frames) == 20
-    assert sorted(list_numbers(frames, 5)) == ALIGNED
-    counts = Counter(list_numbers(frames, 6))
-    assert len(counts) == 18, "the last two of 20 frames do not fill a batch"
-    assert set(counts.values()) == {1}
-    assert set(counts) < set(ALIGNED)
+    assert frames.num_utterances == 3
+    assert frames.num_usable.tolist() == [8, 0, 12]
+    assert frames.lengths.tolist() == [13, 0, 17]
+    assert frames.usable.tolist() == ALIGNED
 
 
-def test_fewer_frames_than_a_batch_make_none(frames: LabelledFrames) -> None:
-    assert list_numbers(frames, 21) == []
+def test_frames_know_their_utterance(frames: LabelledFrames) -> None:
+    wanted = torch.tensor([[0, 12, 13], [29, 5, 14]])
+    assert frames.find_utterances(wanted).tolist() == [[0, 0, 2], [2, 0, 2]]
 
 
-def test_the_order_depends_on_the_seed_alone(frames: LabelledFrames) -> None:
-    first = list_numbers(frames, 5, (1, 2))
-    torch.manual_seed(99)
-    torch.rand(7)
-    assert list_numbers(frames, 5, (1, 2)) == first
-    assert first != sorted(first)
-    others = [list_numbers(frames, 5, seed) for seed in ((1, 3), (2, 2), (2, 1))]
-    assert first not in others
-
-
-def test_targets_stay_with_their_frames(frames: LabelledFrames) -> None:
-    for batch in (*frames.shuffled(5, (0, 0), CONTEXT), *frames.in_order(6, CONTEXT)):
-        numbers = batch.windows[:, 0].long()
-        assert torch.equal(batch.pdf_ids, numbers % 7)
-        assert batch.soft_targets is not None
-        assert batch.soft_targets.dtype == torch.float32
-        assert torch.equal(batch.soft_targets.argmax(1), numbers)
-
-
-def test_in_order_gives_all_with_a_short_last_batch(frames: LabelledFrames) -> None:
-    batches = list(frames.in_order(6, CONTEXT))
-    assert [len(batch.windows) for batch in batches] == [6, 6, 6, 2]
-    assert [int(n) for batch in batches for n in batch.windows[:, 0]] == ALIGNED
+@pytest.mark.parametrize("num_sets", [1, 3])
+def test_targets_stay_with_their_frames(frames: LabelledFrames, num_sets: int) -> None:
+    rng = np.random.default_rng(0)
+    centres = torch.from_numpy(np.stack([rng.permutation(ALIGNED)[:9] for _ in range(num_sets)]))
+    batch = frames.take_windows(centres, make_model())
+    assert batch.lengths is None and batch.weights is None
+    assert batch.num_frames == 9
+    assert torch.equal(batch.inputs[..., 0].long(), centres)
+    assert torch.equal(batch.pdf_ids, centres % 7)
+    assert batch.soft_targets is not None
+    assert batch.soft_targets.dtype == torch.float32
+    assert torch.equal(batch.soft_targets.argmax(2), centres)
 
 
 def test_unaligned_frames_are_context(frames: LabelledFrames) -> None:
-    batch = next(frames.in_order(6, ContextConfig(past=1, future=1)))
+    batch = frames.take_windows(frames.usable[None, :2], make_model(1, 1))
     # Frame 0 is not aligned, but frame 1 sees it.
-    assert batch.windows[0].tolist() == [0, 1, 2]
+    assert batch.inputs[0].tolist() == [[0, 1, 2], [1, 2, 3]]
 
 
 def test_utterances_do_not_see_each_other(frames: LabelledFrames) -> None:
-    batch = frames.take(torch.tensor([12, 13]), ContextConfig(past=2, future=2))
-    assert batch.windows.tolist() == [[10, 11, 12, 12, 12], [13, 13, 13, 14, 15]]
+    batch = frames.take_windows(torch.tensor([[12, 13]]), make_model(2, 2))
+    assert batch.inputs[0].tolist() == [[10, 11, 12, 12, 12], [13, 13, 13, 14, 15]]
+
+
+def test_whole_utterances_are_padded_by_their_edges(
+    frames: LabelledFrames, utterance_model_type: type[AcousticModel]
+) -> None:
+    model = utterance_model_type(make_config(2, 1), 1, 7, 1)
+    batch = frames.take_utterances(np.array([2, 0]), model)
+    assert batch.lengths is not None and batch.weights is not None and batch.soft_targets is not None
+    assert batch.lengths.tolist() == [17, 13]
+    assert batch.inputs.shape == (2, 2 + 17 + 1, 1)
+    assert batch.inputs[0, :, 0].tolist() == [13, 13, *range(13, 30), 29]
+    assert batch.inputs[1, :, 0].tolist() == [0, 0, *range(13), *[12] * 5]
+    numbers = torch.tensor([*range(13, 30), *range(13), *[-1] * 4])
+    counts = (numbers >= 0) & (numbers % 3 != 0)
+    assert torch.equal(batch.weights, counts[None].float())
+    assert batch.num_frames == 20
+    assert torch.equal(batch.pdf_ids[0][counts], numbers[counts] % 7)
+    assert ((batch.pdf_ids >= 0) & (batch.pdf_ids < 7)).all(), "padding too must be an index"
+    assert torch.equal(batch.soft_targets[0].argmax(1)[counts], numbers[counts])
+
+
+def test_padding_counts_for_nothing_and_is_the_utterances_own(
+    utterance_model_type: type[AcousticModel],
+) -> None:
+    """Also beyond the split's last frame, and where the frame that is repeated has a hard target."""
+    numbers = np.arange(8)
+    frames = LabelledFrames(
+        numbers.astype(np.float16)[:, None],
+        np.array([0, 5, 6, 8]),
+        numbers.astype(np.int32),
+        np.eye(8, dtype=np.float16),
+    )
+    batch = frames.take_utterances(np.array([0, 2]), utterance_model_type(make_config(0, 1), 1, 8, 1))
+    assert batch.weights is not None and batch.soft_targets is not None
+    assert batch.weights.tolist() == [[1, 1, 1, 1, 1, 1, 1, 0, 0, 0]]
+    assert batch.num_frames == 7
+    assert batch.pdf_ids.tolist() == [[0, 1, 2, 3, 4, 6, 7, 7, 7, 7]]
+    assert torch.equal(batch.soft_targets.argmax(2), batch.pdf_ids)
+
+
+def test_selected_utterances_are_a_copy_in_memory(frames: LabelledFrames) -> None:
+    selected = frames.select(np.array([2, 1, 0, 2]))
+    numbers = [*range(13, 30), *range(13), *range(13, 30)]
+    assert selected.frames[:, 0].tolist() == numbers
+    assert selected.starts.tolist() == [0, 17, 17, 30, 47]
+    assert selected.num_usable.tolist() == [12, 0, 8, 12]
+    assert np.array_equal(selected.pdf_ids, frames.pdf_ids[numbers])
+    assert selected.soft_targets is not None and frames.soft_targets is not None
+    assert np.array_equal(selected.soft_targets, frames.soft_targets[numbers])
+    assert not any(
+        np.shares_memory(one, other)
+        for one, other in ((selected.frames, frames.frames), (selected.pdf_ids, frames.pdf_ids))
+    )
+    selected.frames[:] = 0
+    assert frames.frames[29, 0] == 29
+
+
+def test_nothing_selected_is_empty(frames: LabelledFrames) -> None:
+    selected = frames.select(np.array([], np.int64))
+    assert (len(selected), selected.num_utterances, selected.frames.shape) == (0, 0, (0, 1))
 
 
 def test_teachers_have_no_soft_targets(make_frames: Callable[..., LabelledFrames]) -> None:
-    assert all(b.soft_targets is None for b in make_frames(0).shuffled(64, (0, 0), CONTEXT))
+    frames = make_frames(0)
+    assert frames.take_windows(frames.usable[None, :5], make_model()).soft_targets is None
+    selected = frames.select(np.array([0, 2]))
+    assert selected.soft_targets is None

@@ -1,83 +1,149 @@
 """The loss against torch.nn.functional and autograd."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
-from asrdistill.nn.loss import distillation_loss, hard_cross_entropy, loss_and_gradient, soft_cross_entropy
+from asrdistill.nn.frames import Batch
+from asrdistill.nn.loss import LossGradient, distillation_loss, hard_cross_entropy, soft_cross_entropy
 
 NUM_MEMBERS, NUM_FRAMES, NUM_PDFS = 3, 7, 5
 HARD_WEIGHTS = torch.tensor([1.0, 0.5, 0.1])
 
 
-def draw_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (M, B, P), pdf-ids (B,), soft targets (B, P)."""
-    generator = torch.Generator().manual_seed(seed)
+def draw_batch(is_soft: bool = True, num_sets: int = 1, weight_sets: int = 0) -> tuple[torch.Tensor, Batch]:
+    """Logits (M, B, P) and targets: of `num_sets` members, weights of `weight_sets`; 1 for all alike."""
+    generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(NUM_MEMBERS, NUM_FRAMES, NUM_PDFS, generator=generator)
-    pdf_ids = torch.randint(NUM_PDFS, (NUM_FRAMES,), generator=generator)
-    soft = torch.softmax(torch.randn(NUM_FRAMES, NUM_PDFS, generator=generator), 1)
-    return logits, pdf_ids, soft
+    pdf_ids = torch.randint(NUM_PDFS, (num_sets, NUM_FRAMES), generator=generator)
+    soft = torch.softmax(torch.randn(num_sets, NUM_FRAMES, NUM_PDFS, generator=generator), 2)
+    weights = torch.randint(4, (weight_sets, NUM_FRAMES), generator=generator).float()
+    return logits, Batch(
+        torch.empty(0), None, pdf_ids, NUM_FRAMES, weights if weight_sets else None, soft if is_soft else None
+    )
 
 
-def test_hard_loss_is_torchs_cross_entropy() -> None:
-    logits, pdf_ids, _ = draw_batch()
-    expected = torch.stack([functional.cross_entropy(member, pdf_ids) for member in logits])
-    torch.testing.assert_close(hard_cross_entropy(logits, pdf_ids), expected)
+def compute(
+    logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and gradient as the training loop gets them."""
+    written_out = LossGradient(*logits.shape)
+    written_out.logits.copy_(logits)
+    return written_out.compute(batch, hard_weights, temperature), written_out.gradient
 
 
+every_target_set = pytest.mark.parametrize("num_sets", [1, NUM_MEMBERS])
+every_weight_set = pytest.mark.parametrize("weight_sets", [0, 1, NUM_MEMBERS])
+
+
+@every_target_set
+@every_weight_set
+def test_hard_loss_is_torchs_cross_entropy(num_sets: int, weight_sets: int) -> None:
+    logits, batch = draw_batch(num_sets=num_sets, weight_sets=weight_sets)
+    found = hard_cross_entropy(logits, batch)
+    for member in range(NUM_MEMBERS):
+        losses = functional.cross_entropy(logits[member], batch.pdf_ids[member % num_sets], reduction="none")
+        if batch.weights is not None:
+            losses *= batch.weights[member % weight_sets]
+        torch.testing.assert_close(found[member], losses.sum() / NUM_FRAMES)
+
+
+@every_target_set
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
-def test_soft_loss_is_torchs_cross_entropy_with_probabilities(temperature: float) -> None:
-    logits, _, soft = draw_batch()
-    expected = torch.stack([functional.cross_entropy(member / temperature, soft) for member in logits])
-    torch.testing.assert_close(soft_cross_entropy(logits, soft, temperature), temperature**2 * expected)
+def test_soft_loss_is_torchs_cross_entropy_with_probabilities(num_sets: int, temperature: float) -> None:
+    logits, batch = draw_batch(num_sets=num_sets)
+    soft = batch.soft_targets
+    assert soft is not None
+    expected = [functional.cross_entropy(logits[m] / temperature, soft[m % num_sets]) for m in range(3)]
+    found = soft_cross_entropy(logits, batch, temperature)
+    torch.testing.assert_close(found, temperature**2 * torch.stack(expected))
 
 
 def test_soft_loss_with_one_hot_targets_is_the_hard_loss() -> None:
-    logits, pdf_ids, _ = draw_batch()
-    one_hot = functional.one_hot(pdf_ids, NUM_PDFS).float()
-    torch.testing.assert_close(soft_cross_entropy(logits, one_hot, 1.0), hard_cross_entropy(logits, pdf_ids))
+    logits, batch = draw_batch(weight_sets=3)
+    batch = replace(batch, soft_targets=functional.one_hot(batch.pdf_ids, NUM_PDFS).float())
+    torch.testing.assert_close(soft_cross_entropy(logits, batch, 1.0), hard_cross_entropy(logits, batch))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 5.0])
 def test_the_mixture_is_the_weighted_sum(temperature: float) -> None:
-    logits, pdf_ids, soft = draw_batch()
+    logits, batch = draw_batch()
+    soft = batch.soft_targets
+    assert soft is not None
     for member, weight in enumerate(HARD_WEIGHTS):
-        hard = functional.cross_entropy(logits[member], pdf_ids)
+        hard = functional.cross_entropy(logits[member], batch.pdf_ids[0])
         divergence = functional.kl_div(
-            functional.log_softmax(logits[member] / temperature, 1), soft, reduction="batchmean"
+            functional.log_softmax(logits[member] / temperature, 1), soft[0], reduction="batchmean"
         )
-        entropy = torch.special.entr(soft).sum(1).mean()
+        entropy = torch.special.entr(soft[0]).sum(1).mean()
         expected = weight * hard + (1 - weight) * temperature**2 * (divergence + entropy)
-        found = distillation_loss(logits, pdf_ids, HARD_WEIGHTS, soft, temperature)[member]
+        found = distillation_loss(logits, batch, HARD_WEIGHTS, temperature)[member]
         torch.testing.assert_close(found, expected)
 
 
+def test_without_soft_targets_only_the_hard_ones_count() -> None:
+    logits, batch = draw_batch(is_soft=False)
+    found = distillation_loss(logits, batch, HARD_WEIGHTS, 5.0)
+    assert torch.equal(found, hard_cross_entropy(logits, batch))
+
+
+@every_target_set
+@every_weight_set
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
 @pytest.mark.parametrize("is_soft", [False, True])
-def test_gradient_is_autograds(temperature: float, is_soft: bool) -> None:
-    logits, pdf_ids, soft = draw_batch()
-    targets = soft if is_soft else None
+def test_gradient_is_autograds(num_sets: int, weight_sets: int, temperature: float, is_soft: bool) -> None:
+    logits, batch = draw_batch(is_soft, num_sets, weight_sets)
     logits.requires_grad_()
-    expected = distillation_loss(logits, pdf_ids, HARD_WEIGHTS, targets, temperature)
+    expected = distillation_loss(logits, batch, HARD_WEIGHTS, temperature)
     expected.sum().backward()
-    before = logits.detach().clone()
-    loss, gradient = loss_and_gradient(logits.detach(), pdf_ids, HARD_WEIGHTS, targets, temperature)
+    loss, gradient = compute(logits.detach(), batch, HARD_WEIGHTS, temperature)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(gradient, logits.grad)
-    assert torch.equal(logits.detach(), before), "the logits are the caller's"
+
+
+def test_buffers_keep_nothing_of_the_batch_before() -> None:
+    """Hard alone, soft, weighted, and hard alone again, in the same buffers."""
+    written_out = LossGradient(NUM_MEMBERS, NUM_FRAMES, NUM_PDFS)
+    for is_soft, num_sets, weight_sets in [(False, 1, 0), (True, 3, 0), (True, 1, 3), (False, 3, 1)]:
+        logits, batch = draw_batch(is_soft, num_sets, weight_sets)
+        written_out.logits.copy_(logits)
+        loss = written_out.compute(batch, HARD_WEIGHTS, 2.0)
+        expected_loss, expected_gradient = compute(logits, batch, HARD_WEIGHTS, 2.0)
+        assert torch.equal(loss, expected_loss)
+        assert torch.equal(written_out.gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_a_weight_says_how_often_a_frame_counts(is_soft: bool) -> None:
+    """Weights 0, 1, 2, ... give the sum over frames that are there 0, 1, 2, ... times."""
+    logits, batch = draw_batch(is_soft, weight_sets=1)
+    weights = torch.arange(NUM_FRAMES)
+    batch = replace(batch, weights=weights[None].float())
+    soft = None if batch.soft_targets is None else batch.soft_targets.repeat_interleave(weights, 1)
+    repeated = Batch(
+        batch.inputs, None, batch.pdf_ids.repeat_interleave(weights, 1), NUM_FRAMES, soft_targets=soft
+    )
+    found = distillation_loss(logits, batch, HARD_WEIGHTS, 2.0)
+    expected = distillation_loss(logits.repeat_interleave(weights, 1), repeated, HARD_WEIGHTS, 2.0)
+    torch.testing.assert_close(found, expected)
+    loss, gradient = compute(logits, batch, HARD_WEIGHTS, 2.0)
+    torch.testing.assert_close(loss, expected)
+    assert (gradient[:, 0] == 0).all()
 
 
 def test_temperature_keeps_the_scale_of_the_soft_gradient() -> None:
     """Hinton et al. (2015), equation 4: for high T the gradient tends to that of matching the logits."""
-    logits, pdf_ids, _ = draw_batch()
+    logits, batch = draw_batch()
     teacher = 2 * torch.randn(NUM_FRAMES, NUM_PDFS, generator=torch.Generator().manual_seed(9))
     zero = torch.zeros(NUM_MEMBERS)
     difference = (logits - logits.mean(2, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
     limit = difference / (NUM_PDFS * NUM_FRAMES)
 
     def distance(temperature: float) -> float:
-        soft = torch.softmax(teacher / temperature, 1)
-        _, gradient = loss_and_gradient(logits, pdf_ids, zero, soft, temperature)
+        soft = torch.softmax(teacher / temperature, 1)[None]
+        _, gradient = compute(logits, replace(batch, soft_targets=soft), zero, temperature)
         return float((gradient - limit).norm() / limit.norm())
 
     assert distance(1) > 0.2
@@ -86,7 +152,7 @@ def test_temperature_keeps_the_scale_of_the_soft_gradient() -> None:
 
 
 def test_no_gradient_where_the_student_agrees() -> None:
-    logits, pdf_ids, _ = draw_batch()
-    soft = torch.softmax(logits[0] / 3, 1)
-    _, gradient = loss_and_gradient(logits[:1], pdf_ids, torch.zeros(1), soft, 3.0)
+    logits, batch = draw_batch()
+    batch = replace(batch, soft_targets=torch.softmax(logits[:1] / 3, 2))
+    _, gradient = compute(logits[:1], batch, torch.zeros(1), 3.0)
     assert gradient.abs().max() < 1e-7

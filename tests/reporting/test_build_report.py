@@ -16,6 +16,7 @@ def system(accuracy: float, wer: float, **more: Any) -> dict[str, Any]:
     return {
         "frame_accuracy": {"dev": accuracy + 0.01, "test": accuracy},
         "num_parameters": 7,
+        "flops_a_frame": 14,
         "wer": {"test": {"wer": wer, **counts}},
         **more,
     }
@@ -59,7 +60,7 @@ def test_baseline_is_mean_and_sample_standard_deviation() -> None:
     assert baseline["spread"]["frame_accuracy"]["test"] == pytest.approx(statistics.stdev(accuracies))
     assert baseline["spread"]["frame_accuracy"]["dev"] == pytest.approx(statistics.stdev(accuracies))
     assert baseline["spread"]["wer"]["test"] == pytest.approx(statistics.stdev(wers))
-    assert baseline["num_parameters"] == 7
+    assert (baseline["num_parameters"], baseline["flops_a_frame"]) == (7, 14)
     assert baseline["members"] == members
 
 
@@ -90,7 +91,12 @@ def test_report_has_the_contracts_keys_and_survives_json(report: dict[str, Any])
     assert report["transfer"]["frame_accuracy"]["value"] == pytest.approx(0.0143 / 0.0175)
     assert report["transfer"]["wer"]["value"] == pytest.approx(7 / 8)
     assert report["stages"]["align"] == {"seconds": 47.9, "peak_memory_mb": 890.0, "size_bytes": 2_100_000}
-    assert json.loads(json.dumps(report))["systems"] == report["systems"]
+    assert report["systems"]["ensemble"]["flops_a_frame"] == 2 * 12_345_670
+    for split, mean in (("dev", 0.6442), ("test", 0.6375)):
+        assert [size["size"] for size in report["ensemble_size"][split]] == list(range(1, 11))
+        assert report["ensemble_size"][split][-1]["mean"] == pytest.approx(mean)
+    reread = json.loads(json.dumps(report))
+    assert all(reread[key] == report[key] for key in ("systems", "ensemble_size"))
 
 
 @pytest.mark.parametrize("chosen", [(False, False), (True, True)])
@@ -99,5 +105,6 @@ def test_exactly_one_student_is_chosen(chosen: tuple[bool, bool]) -> None:
     with pytest.raises(ValueError, match="expected exactly one"):
         build_report(
             recipe="r", num_tied_states=3, teachers=[system(0.6, 0.1)], ensemble=system(0.6, 0.1),
-            students=students, soft_targets={}, stages={}, left_out=[], settings={}, versions={},
+            students=students, ensemble_size={}, soft_targets={}, stages={}, left_out=[], settings={},
+            versions={},
         )  # fmt: skip

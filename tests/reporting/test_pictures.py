@@ -10,8 +10,10 @@ import pytest
 
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.costs import format_bytes, format_seconds
+from asrdistill.reporting.ensemble_curve import draw_ensemble_size
 from asrdistill.reporting.learning_curves import LearningCurve, draw_frame_accuracy, draw_teacher_loss
 from asrdistill.reporting.svg import spread_apart
+from asrdistill.reporting.table import format_count
 from asrdistill.reporting.tuning_grid import TuningGrid, common_wer_range, draw_tuning
 
 
@@ -61,6 +63,42 @@ def test_one_epoch_can_be_drawn() -> None:
     assert "training" in draw_teacher_loss([curve])
 
 
+def make_curve(low: float, high: float, num_sizes: int) -> list[dict[str, float]]:
+    """Means that rise evenly from `low` to `high`; the lowest is 0.01 below, the highest 0.02 above."""
+    return [
+        {"size": size, "mean": mean, "min": mean - 0.01, "max": mean + 0.02, "num_subsets": 3}
+        for size, mean in enumerate(np.linspace(low, high, num_sizes), 1)
+    ]
+
+
+def read_points(path: str) -> np.ndarray:
+    """Corners of a path, float (N, 2); y grows downwards."""
+    return np.array(re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", path), float)
+
+
+def test_ensemble_sizes_are_drawn_at_their_places() -> None:
+    svg = draw_ensemble_size({"dev": make_curve(0.72, 0.75, 4), "test": make_curve(0.60, 0.63, 4)})
+    assert "on dev and test" in svg.partition(">")[0]
+    assert ">dev</text>" in svg and ">test</text>" in svg
+    lines = re.findall(r'<path d="([^"]*)"[^>]*style="fill: none;[^"]*stroke: var\(--ensemble\)', svg)
+    dev, test = map(read_points, lines)
+    assert len(test) == 4
+    np.testing.assert_allclose(np.diff(test[:, 0]), np.diff(dev[:, 0])[0], atol=1e-3)
+    one_percent = (test[0, 1] - test[3, 1]) / 3
+    assert one_percent > 0
+    np.testing.assert_allclose(-np.diff([dev[:, 1], test[:, 1]]), one_percent, atol=1e-3)
+    np.testing.assert_allclose(test[:, 1] - dev[:, 1], 12 * one_percent, atol=1e-3)
+    bands = [read_points(path) for path in re.findall(r'<path id="\w+" d="([-ML\d.\s]+z\s*)"', svg)]
+    for band, line in zip(bands, (dev, test), strict=True):
+        for x, _ in line:
+            assert np.ptp(band[band[:, 0] == x, 1]) == pytest.approx(3 * one_percent, abs=1e-3)
+
+
+def test_a_single_teacher_can_be_drawn() -> None:
+    curve = [{"size": 1, "mean": 0.6, "min": 0.6, "max": 0.6, "num_subsets": 1}]
+    assert draw_ensemble_size({"dev": curve, "test": curve}).startswith("<svg")
+
+
 def make_picture(**more: Any) -> AlignmentPicture:
     log_mel = np.linspace(-10, 5, 100 * 40).reshape(100, 40)
     phones = [("SIL", 0, 20), ("AH0", 20, 50), ("SIL", 50, 100)]
@@ -86,6 +124,13 @@ def test_letters_of_any_script_can_be_written() -> None:
 def test_a_segment_outside_the_utterance_is_refused() -> None:
     with pytest.raises(ValueError, match="AH0 covers frames 50 to 101, features have 100"):
         make_picture(phones=[("AH0", 50, 101)])
+
+
+def test_counts_are_readable() -> None:
+    counts = (0, 950, 1000, 99_949, 99_960, 999_499, 999_500, 1_234_567, 105_000_000, 2_400_000_000)
+    assert [format_count(count) for count in counts] == [
+        "0", "950", "1.0 k", "99.9 k", "100 k", "999 k", "1.0 M", "1.2 M", "105 M", "2.4 G",
+    ]  # fmt: skip
 
 
 def test_costs_are_readable() -> None:

@@ -13,13 +13,17 @@ from asrdistill.reporting.page import render_html
 from asrdistill.reporting.table import render_table
 
 NUMBERS = [
-    "62.67 ± 0.26", "62.00 ± 0.26", "15.00 ± 0.36", "1,234,567", "64.19", "63.75", "14.20", "12,345,670",
+    "62.67 ± 0.26", "62.00 ± 0.26", "15.00 ± 0.36", "1.2 M", "2.5 M", "64.19", "63.75", "14.20", "12.3 M",
+    "24.7 M",
     "63.52", "63.12", "14.60", "63.83", "63.43", "14.30", "63.71", "63.31", "14.40",
     "62.64", "62.24", "14.90",
     "82%", "88%", "75%", "chosen on dev", "58.9", "10.9", "61.1", "10.7", "60.8", "86%",
     "%WER 15.00 [ 150 / 1000, 3 ins, 5 del, 142 sub ] %SER 43.75",
     "%WER 14.30 [ 143 / 1000, 3 ins, 5 del, 135 sub ] %SER 43.75",
 ]  # fmt: skip
+SIZES = [("1", "62.67", "(62.31–63.21)", "62.00", "(61.64–62.54)", "10"),
+         ("2", "63.64", "(63.32–64.12)", "62.97", "(62.65–63.45)", "10"),
+         ("10", "64.42", "", "63.75", "", "1")]  # fmt: skip
 COSTS = ["21.4 s", "1 h 02 min", "3 min 04 s", "2.4 GB", "91.4 MB", "363.7 MB", "1 h 08 min"]
 
 
@@ -76,12 +80,29 @@ def test_costs_are_shown(report: dict[str, Any], page: Page, cost: str) -> None:
     assert cost in page.text
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]} teachers")
+def test_ensembles_of_every_size_are_shown(report: dict[str, Any], page: Page, size: tuple[str, ...]) -> None:
+    number, dev, dev_range, test, test_range, choices = size
+    cells = number, f"{dev} {dev_range}".strip(), f"{test} {test_range}".strip(), choices
+    assert "| " + " | ".join(cells) + " |" in render_markdown(report).splitlines()
+    section = page.text.partition("Ensemble size")[2].partition("Learning curves")[0]
+    rows = ["".join(line.split()) for line in section.splitlines()]
+    assert "".join(size) in rows
+
+
+def test_flops_are_explained(report: dict[str, Any], page: Page) -> None:
+    for rendering in (render_markdown(report), page.text):
+        assert "a multiplication and an addition counted as two" in rendering
+        assert "of the baseline those of one teacher" in rendering
+
+
 def test_table_is_aligned(report: dict[str, Any]) -> None:
     lines = render_table(report).splitlines()
     first, last = (
         next(line for line in lines if start in line) for start in ("baseline (mean", "control, hard")
     )
-    assert first.index("1,234,567") == last.index("1,234,567")
+    assert first.index("1.2 M") == last.index("1.2 M")
+    assert first.index("2.5 M") == last.index("2.5 M")
     assert first.index(".00 ± 0.36") + len(".00 ± 0.36") == last.index(".90") + len(".90")
 
 
@@ -126,7 +147,7 @@ def test_page_is_well_formed(page: Page) -> None:
 
 def test_only_the_spectrogram_is_a_bitmap(page: Page) -> None:
     tags = [tag for tag, _ in page.tags]
-    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (7, 1, 0)
+    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (8, 1, 0)
 
 
 def test_pictures_take_their_colours_from_the_page(page: Page) -> None:

@@ -5,72 +5,70 @@ import pytest
 import scipy.special
 import torch
 
-from asrdistill.nn.acoustic_model import StackedAcousticModel
+from asrdistill.features.context import ContextConfig
+from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.dnn import Dnn
 from asrdistill.targets.averaging import average_posteriors
 
-SIZES = (6, 16, 5)
+CONFIG = AcousticModelConfig(num_hidden_layers=1, hidden_size=16, context=ContextConfig(past=1, future=0))
+NUM_BINS, NUM_PDFS = 3, 5
 NUM_TEACHERS = 4
 TEMPERATURES = (1.0, 2.0, 10.0)
 
 
 @pytest.fixture
-def teachers() -> StackedAcousticModel:
-    model = StackedAcousticModel(SIZES, NUM_TEACHERS).initialize(range(NUM_TEACHERS))
+def teachers() -> Dnn:
+    model = Dnn(CONFIG, NUM_BINS, NUM_PDFS, NUM_TEACHERS).initialize(range(NUM_TEACHERS))
     with torch.no_grad():
         model.weights[-1].mul_(30)  # opinions that differ
     return model
 
 
 @pytest.fixture
-def windows() -> torch.Tensor:
-    return torch.randn(20, SIZES[0], generator=torch.Generator().manual_seed(0)).half()
+def frames() -> np.ndarray:
+    """One utterance."""
+    return np.random.default_rng(0).normal(size=(20, NUM_BINS)).astype(np.float16)
 
 
-def test_average_is_the_mean_of_the_teachers_softmaxes(
-    teachers: StackedAcousticModel, windows: torch.Tensor
-) -> None:
-    averages = average_posteriors(teachers, windows, TEMPERATURES).numpy()
+def test_average_is_the_mean_of_the_teachers_softmaxes(teachers: Dnn, frames: np.ndarray) -> None:
+    averages = average_posteriors(teachers, frames, TEMPERATURES).numpy()
     assert averages.shape == (3, 20, 5)
     for temperature, average in zip(TEMPERATURES, averages, strict=True):
         expected = np.zeros((20, 5))
         for teacher in range(NUM_TEACHERS):
-            logits = teachers.select_members([teacher])(windows)[0].detach().double().numpy()
+            logits = teachers.select_members([teacher]).compute_logits(frames)[0].double().numpy()
             expected += scipy.special.softmax(logits / temperature, axis=1) / NUM_TEACHERS
         np.testing.assert_allclose(average, expected, atol=1e-6)
 
 
-def test_rows_sum_to_one(teachers: StackedAcousticModel, windows: torch.Tensor) -> None:
-    sums = average_posteriors(teachers, windows, TEMPERATURES).sum(2)
+def test_rows_sum_to_one(teachers: Dnn, frames: np.ndarray) -> None:
+    sums = average_posteriors(teachers, frames, TEMPERATURES).sum(2)
     torch.testing.assert_close(sums, torch.ones(3, 20), atol=1e-6, rtol=0)
 
 
-def test_order_of_the_teachers_does_not_matter(teachers: StackedAcousticModel, windows: torch.Tensor) -> None:
+def test_order_of_the_teachers_does_not_matter(teachers: Dnn, frames: np.ndarray) -> None:
     other = teachers.select_members([2, 0, 3, 1])
-    first, second = (average_posteriors(model, windows, TEMPERATURES) for model in (teachers, other))
+    first, second = (average_posteriors(model, frames, TEMPERATURES) for model in (teachers, other))
     torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
 
 
-def test_it_is_not_the_softmax_of_the_mean_logits(
-    teachers: StackedAcousticModel, windows: torch.Tensor
-) -> None:
-    geometric = torch.softmax(teachers(windows).detach().mean(0), 1)
-    average = average_posteriors(teachers, windows, (1.0,))[0]
+def test_it_is_not_the_softmax_of_the_mean_logits(teachers: Dnn, frames: np.ndarray) -> None:
+    geometric = torch.softmax(teachers.compute_logits(frames).mean(0), 1)
+    average = average_posteriors(teachers, frames, (1.0,))[0]
     assert (average - geometric).abs().max() > 0.05
 
 
-def test_one_temperature_cannot_be_made_from_another(
-    teachers: StackedAcousticModel, windows: torch.Tensor
-) -> None:
+def test_one_temperature_cannot_be_made_from_another(teachers: Dnn, frames: np.ndarray) -> None:
     """Tempering an average is not averaging tempered posteriors: why the reader refuses to."""
-    cold, warm = average_posteriors(teachers, windows, (1.0, 3.0))
+    cold, warm = average_posteriors(teachers, frames, (1.0, 3.0))
     tempered = torch.softmax(cold.log() / 3, 1)
     assert (tempered - warm).abs().max() > 0.01
 
 
-def test_bf16_teachers_are_averaged_in_float32(teachers: StackedAcousticModel, windows: torch.Tensor) -> None:
-    exact = average_posteriors(teachers, windows, (2.0,))
+def test_bf16_teachers_are_averaged_in_float32(teachers: Dnn, frames: np.ndarray) -> None:
+    exact = average_posteriors(teachers, frames, (2.0,))
     teachers.compute_dtype = torch.bfloat16
-    rough = average_posteriors(teachers, windows, (2.0,))
+    rough = average_posteriors(teachers, frames, (2.0,))
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough.sum(2), torch.ones(1, 20), atol=1e-6, rtol=0)
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)

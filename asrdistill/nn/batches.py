@@ -1,0 +1,261 @@
+"""Batches in seeded random order, from corpora of any size.
+
+Frames are shuffled in pools. A split of at most `pool_frames` frames is one pool: every order of its frames
+is as likely as any other. Of a larger one, an epoch draws pools of whole utterances, at random and without
+replacement; frames mix freely within a pool, and the next pool is read from disk while the present one is
+trained on. Memory is that of two pools, whatever the size of the corpus.
+
+Order follows from (seed, epoch) alone, so that training can go on at any step.
+Shapes: M members, N frames, U utterances, B frames of a batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.frames import Batch, LabelledFrames
+
+POOL_FRAMES = 4_000_000
+# Utterances of like length share a batch; so many batches are sorted by length together.
+SORTED_BATCHES = 50
+EVALUATION_FRAMES = 4096
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """What distinguishes the members' data.
+
+    Attributes:
+        seed: of what is common to all members: the data order, and what is in which pool.
+        order_seeds: one for each member, which then sees a pool's frames in an order of its own; or None.
+        bag_seeds: one for each member, to which each utterance then counts as often as a Poisson variable of
+            mean 1 says, the bootstrap of online bagging (Oza & Russell 2001); or None: all count once.
+    """
+
+    seed: int
+    order_seeds: tuple[int, ...] | None = None
+    bag_seeds: tuple[int, ...] | None = None
+
+    def of_members(self, members: Sequence[int]) -> "Diversity":
+        """That of some of the members."""
+
+        def some(seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+            return None if seeds is None else tuple(seeds[member] for member in members)
+
+        return Diversity(self.seed, some(self.order_seeds), some(self.bag_seeds))
+
+
+@dataclass
+class Batches:
+    """The batches of every epoch.
+
+    Attributes:
+        frames: of the training split.
+        model: decides between single frames and whole utterances.
+        batch_size: frames of a batch: exactly so many; or, where utterances are read, at most so many,
+            padding included, but at least one utterance.
+        diversity: of the active members.
+        pool_frames: frames that are shuffled together.
+    """
+
+    frames: LabelledFrames
+    model: AcousticModel
+    batch_size: int
+    diversity: Diversity
+    pool_frames: int = POOL_FRAMES
+    _bags: torch.Tensor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        bag_seeds = self.diversity.bag_seeds
+        self.batch_size = min(self.batch_size, len(self.frames))
+        self._bags = None if bag_seeds is None else draw_bags(bag_seeds, self.frames.num_utterances)
+
+    def of_epoch(self, epoch: int) -> "EpochBatches":
+        """The batches of one epoch, counted from 0."""
+        pools = self._plan_pools(epoch)
+        if self.model.reads_utterances:
+            return _UtteranceBatches(self, epoch, pools)
+        return _FrameBatches(self, epoch, pools)
+
+    def describe_shuffle(self) -> str:
+        """How well frames mix, in words."""
+        total = int(self.frames.lengths.sum())
+        if total <= self.pool_frames:
+            return f"{total:,} frames, shuffled as a whole"
+        share = 100 * self.pool_frames / total
+        return f"{total:,} frames, shuffled in pools of {self.pool_frames:,} ({share:.1f}%), new every epoch"
+
+    def _plan_pools(self, epoch: int) -> list[np.ndarray]:
+        lengths = self.frames.lengths
+        if lengths.sum() <= self.pool_frames:
+            return [np.arange(len(lengths))]
+        order = np.random.default_rng((self.diversity.seed, epoch)).permutation(len(lengths))
+        pool_of = (np.cumsum(lengths[order]) - 1) // self.pool_frames
+        return np.split(order, np.flatnonzero(np.diff(pool_of)) + 1)
+
+    def load_pools(self, pools: list[np.ndarray]) -> Iterator[LabelledFrames]:
+        """The frames of each pool; the next one is read meanwhile."""
+        if len(pools) == 1 and len(pools[0]) == self.frames.num_utterances:
+            yield self.frames
+            return
+        with ThreadPoolExecutor(1) as executor:
+            following = executor.submit(self.frames.select, pools[0]) if pools else None
+            for number in range(len(pools)):
+                assert following is not None
+                loaded = following.result()
+                if number + 1 < len(pools):
+                    following = executor.submit(self.frames.select, pools[number + 1])
+                yield loaded
+
+    def weigh(self, batch: Batch, utterances: torch.Tensor) -> Batch:
+        """Give each member its bag's weights, by the utterances (M or 1, B) of a batch's frames."""
+        if self._bags is None:
+            return batch
+        weights = self._bags.gather(1, utterances.expand(len(self._bags), -1))
+        return replace(batch, weights=weights if batch.weights is None else weights * batch.weights)
+
+
+class EpochBatches:
+    """One epoch.
+
+    Attributes:
+        num_steps: batches of the epoch.
+    """
+
+    num_steps: int
+
+    def start_at(self, step: int) -> Iterator[Batch]:
+        """The batches from `step` on, counted from 0."""
+        raise NotImplementedError
+
+
+class _FrameBatches(EpochBatches):
+    """Batches of single frames; a pool's last frames share a batch with the next pool's first ones.
+
+    The epoch's last frames, fewer than a batch, are left out; they are others each time.
+    """
+
+    def __init__(self, batches: Batches, epoch: int, pools: list[np.ndarray]) -> None:
+        self.batches, self.epoch, self.pools = batches, epoch, pools
+        self.num_usable = [int(batches.frames.num_usable[pool].sum()) for pool in pools]
+        self.num_steps = sum(self.num_usable) // max(batches.batch_size, 1)
+
+    def start_at(self, step: int) -> Iterator[Batch]:
+        size = self.batches.batch_size
+        skip, first_pool = step * size, 0
+        while first_pool < len(self.pools) and skip >= self.num_usable[first_pool]:
+            skip -= self.num_usable[first_pool]
+            first_pool += 1
+        pieces: list[Batch] = []
+        missing = size
+        loaded = self.batches.load_pools(self.pools[first_pool:])
+        for number, frames in enumerate(loaded, first_pool):
+            order = self._draw_order(number, frames)
+            while skip < order.shape[1]:
+                piece = self._take(self.pools[number], frames, order[:, skip : skip + missing])
+                skip += piece.num_frames
+                missing -= piece.num_frames
+                pieces.append(piece)
+                if not missing:
+                    yield _join(pieces)
+                    pieces, missing = [], size
+            skip = 0
+
+    def _draw_order(self, pool: int, frames: LabelledFrames) -> torch.Tensor:
+        """The order in which the members see a pool's frames, int64 (M or 1, usable frames)."""
+        orders = []
+        for seed in self.batches.diversity.order_seeds or (self.batches.diversity.seed,):
+            entropy = np.random.SeedSequence((seed, self.epoch, pool)).generate_state(1, np.uint64)[0] >> 1
+            generator = torch.Generator().manual_seed(int(entropy))
+            orders.append(frames.usable[torch.randperm(len(frames), generator=generator)])
+        return torch.stack(orders)
+
+    def _take(self, pool: np.ndarray, frames: LabelledFrames, centres: torch.Tensor) -> Batch:
+        batch = frames.take_windows(centres, self.batches.model)
+        return self.batches.weigh(batch, torch.from_numpy(pool)[frames.find_utterances(centres)])
+
+
+class _UtteranceBatches(EpochBatches):
+    """Batches of whole utterances of like length, in random order."""
+
+    def __init__(self, batches: Batches, epoch: int, pools: list[np.ndarray]) -> None:
+        assert batches.diversity.order_seeds is None, "members share batches of utterances of like length"
+        self.batches, self.pools = batches, pools
+        self.plan = [self._pack(pool, epoch, number) for number, pool in enumerate(pools)]
+        self.num_steps = sum(map(len, self.plan))
+
+    def _pack(self, pool: np.ndarray, epoch: int, number: int) -> list[np.ndarray]:
+        """Divide a pool into batches: arrays of positions in the pool."""
+        rng = np.random.default_rng((self.batches.diversity.seed, epoch, number))
+        usable = np.flatnonzero(self.batches.frames.num_usable[pool])
+        order = rng.permutation(usable)
+        lengths = self.batches.frames.lengths[pool]
+        group = np.cumsum(lengths[order]) // (SORTED_BATCHES * self.batches.batch_size)
+        order = order[np.lexsort((lengths[order], group))]
+        packed = pack_utterances(order, lengths, self.batches.batch_size)
+        return [packed[position] for position in rng.permutation(len(packed))]
+
+    def start_at(self, step: int) -> Iterator[Batch]:
+        first_pool = 0
+        while first_pool < len(self.plan) and step >= len(self.plan[first_pool]):
+            step -= len(self.plan[first_pool])
+            first_pool += 1
+        loaded = self.batches.load_pools(self.pools[first_pool:])
+        for number, frames in enumerate(loaded, first_pool):
+            for positions in self.plan[number][step:]:
+                batch = frames.take_utterances(positions, self.batches.model)
+                utterances = torch.from_numpy(self.pools[number][positions])
+                yield self.batches.weigh(
+                    batch, utterances.repeat_interleave(batch.pdf_ids.shape[1] // len(positions))[None]
+                )
+            step = 0
+
+
+def pack_utterances(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut a sequence of utterances into batches of at most `batch_size` frames, padding included."""
+    packed: list[np.ndarray] = []
+    start, longest = 0, 0
+    for position, utterance in enumerate(order):
+        longest = max(longest, int(lengths[utterance]))
+        if position > start and longest * (position + 1 - start) > batch_size:
+            packed.append(order[start:position])
+            start, longest = position, int(lengths[utterance])
+    return [*packed, order[start:]] if len(order) else []
+
+
+def batches_in_order(frames: LabelledFrames, model: AcousticModel) -> Iterator[Batch]:
+    """Every usable frame once, for evaluation."""
+    if model.reads_utterances:
+        order = np.argsort(frames.lengths, kind="stable")
+        order = order[frames.num_usable[order] > 0]
+        for utterances in pack_utterances(order, frames.lengths, EVALUATION_FRAMES):
+            yield frames.take_utterances(utterances, model)
+        return
+    for start in range(0, len(frames), EVALUATION_FRAMES):
+        yield frames.take_windows(frames.usable[None, start : start + EVALUATION_FRAMES], model)
+
+
+def draw_bags(seeds: Sequence[int], num_utterances: int) -> torch.Tensor:
+    """How often each member sees each utterance: float32 (M, U)."""
+    draws = [np.random.default_rng((seed, num_utterances)).poisson(1, num_utterances) for seed in seeds]
+    return torch.from_numpy(np.stack(draws).astype(np.float32))
+
+
+def _join(pieces: list[Batch]) -> Batch:
+    """Windows of several pools as one batch."""
+    if len(pieces) == 1:
+        return pieces[0]
+    soft = [piece.soft_targets for piece in pieces if piece.soft_targets is not None]
+    weights = [piece.weights for piece in pieces if piece.weights is not None]
+    return Batch(
+        torch.cat([piece.inputs for piece in pieces], 1),
+        None,
+        torch.cat([piece.pdf_ids for piece in pieces], 1),
+        sum(piece.num_frames for piece in pieces),
+        torch.cat(weights, 1) if weights else None,
+        torch.cat(soft, 1) if soft else None,
+    )

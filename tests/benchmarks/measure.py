@@ -1,0 +1,103 @@
+"""What a benchmark is, and how its pairs of measurements become one row of bench.json."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+
+class SkippedError(Exception):
+    """This machine cannot run the benchmark; the message says why."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How large the benchmarks are.
+
+    Attributes:
+        batch_size: frames of an optimiser step.
+        scratch_dir: where training keeps its checkpoints and metrics: on the disk of the experiments.
+        shrink: 1; more in a rehearsal, which shows that all benchmarks run, and whose ratios mean nothing.
+    """
+
+    batch_size: int
+    scratch_dir: Path
+    shrink: int = 1
+
+    def shrink_width(self, width: int) -> int:
+        return max(width // self.shrink, 8)
+
+    def round_frames(self, num_frames: int) -> int:
+        """A whole number of batches, two at least: none is left out of an epoch, nor smaller than others."""
+        return max(num_frames // self.shrink // self.batch_size, 2) * self.batch_size
+
+    def limit_repeats(self, repeats: int) -> int:
+        return repeats if self.shrink == 1 else 1
+
+
+@dataclass
+class Measurement:
+    """Pairs measured one right after the other, and what is to be told of them beside the ratio.
+
+    Attributes:
+        pairs: numerator and denominator of each repeat.
+        remark: for people.
+        member_frames_a_s: our speed, where a matrix of them is printed.
+    """
+
+    pairs: list[tuple[float, float]] = field(default_factory=list)
+    remark: str = ""
+    member_frames_a_s: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Of the medians, so that a repeat which other programs disturbed counts little."""
+        return median(a for a, _ in self.pairs) / median(b for _, b in self.pairs)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [a / b for a, b in self.pairs]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One row.
+
+    Attributes:
+        name: stable; results are compared by it.
+        what: the ratio's numerator.
+        against: its denominator.
+        run: measures both in turn.
+        at_least: the ratio that is wanted, if large ones are good.
+        at_most: the ratio that is wanted, if small ones are good.
+    """
+
+    name: str
+    what: str
+    against: str
+    run: Callable[[Setting], Measurement]
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def wanted(self) -> str:
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
+
+    def is_met(self, ratio: float) -> bool:
+        return (self.at_least is None or ratio >= self.at_least) and (
+            self.at_most is None or ratio <= self.at_most
+        )
+
+    def make_row(self, measured: Measurement) -> dict[str, str | float]:
+        """The row as bench.json has it."""
+        return {
+            "name": self.name,
+            "ratio": round(measured.ratio, 4),
+            "what": self.what,
+            "against": self.against,
+            "repeats": len(measured.pairs),
+            "min": round(min(measured.ratios), 4),
+            "max": round(max(measured.ratios), 4),
+        }

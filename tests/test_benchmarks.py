@@ -1,0 +1,74 @@
+"""The benchmarks run and tell what they promise; how fast anything is, no test asserts."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS_DIR = Path(__file__).parent / "benchmarks"
+FIELDS = {"name", "ratio", "what", "against", "repeats", "min", "max"}
+# What `--only` is given, and what it means. Of every module something, of stacks both ways of measuring.
+PARTS: dict[str, Callable[[str], bool]] = {
+    "train": lambda name: name.startswith("train_over_gemm["),
+    "over_plain": lambda name: name.startswith("train_over_plain_loop["),
+    "10x64]": lambda name: name == "stacked_over_sequential[10x64]",
+    "[5x128]": lambda name: name == "stacked_over_sequential[5x128]",
+    "waiting": lambda name: name.startswith("waiting_for_data["),
+    "checkpoints": lambda name: name.startswith("checkpoint_cost["),
+}
+
+
+def run_benchmarks(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as make runs it."""
+    command = [sys.executable, BENCHMARKS_DIR / "run.py", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def listed() -> dict[str, str]:
+    """Every row's name, and what is wanted of it."""
+    outcome = run_benchmarks("--list")
+    assert outcome.returncode == 0, outcome.stderr
+    lines = outcome.stdout.splitlines()
+    found = dict(line.split("\t") for line in lines)
+    assert len(found) == len(lines), "two rows of one name"
+    return found
+
+
+def test_readme_names_every_row_once(listed: dict[str, str]) -> None:
+    text = (BENCHMARKS_DIR / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"`(\w+\[[^`]+\])`", text)) == sorted(listed)
+
+
+def test_readme_tells_what_is_wanted(listed: dict[str, str]) -> None:
+    text = (BENCHMARKS_DIR / "README.md").read_text(encoding="utf-8")
+    in_readme = re.findall(r"^\| `(\S+)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
+    assert dict(in_readme) == {name: wanted for name, wanted in listed.items() if wanted}
+
+
+def test_an_unknown_part_is_refused() -> None:
+    outcome = run_benchmarks("--only", "nothing of that name")
+    assert outcome.returncode == 2
+    assert "stacked" in outcome.stdout
+
+
+@pytest.mark.parametrize("only", PARTS)
+def test_bench_json_has_the_rows(only: str, listed: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "exp" / "bench.json"
+    outcome = run_benchmarks("--rehearse", "--only", only, "--out", path)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert [row["name"] for row in rows] == [name for name in listed if PARTS[only](name)]
+    for row in rows:
+        assert row.keys() == FIELDS
+        assert row["repeats"] >= 1
+        assert 0 <= row["min"] <= row["ratio"] <= row["max"]
+        assert row["what"] and row["against"]
+        in_table = re.search(rf"^{re.escape(row['name'])} +([\d.]+) ", outcome.stdout, re.MULTILINE)
+        assert in_table and float(in_table[1]) == pytest.approx(row["ratio"], abs=0.001)
+    assert ("rows: width, columns: members" in outcome.stdout) == rows[0]["name"].startswith("stacked")
+    assert [entry.name for entry in path.parent.iterdir()] == ["bench.json"], "scratch files are left"
