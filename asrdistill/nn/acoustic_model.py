@@ -76,16 +76,24 @@ class AcousticModel(torch.nn.Module, ABC):
 
     def select_members(self, members: Sequence[int]) -> Self:
         """A new stack of some of the members."""
-        selected = type(self)(self.config, self.num_bins, self.num_pdfs, len(members))
-        selected.compute_dtype = self.compute_dtype
         rows = list(members)
-        selected.load_state_dict({name: tensor[rows] for name, tensor in self.state_dict().items()})
-        return selected
+        return self._with_weights({name: tensor[rows] for name, tensor in self.state_dict().items()})
 
     def in_compute_dtype(self) -> Self:
-        """A copy whose weights are kept in the type they compute in, to be asked many times."""
-        copy = self.select_members(range(self.num_members))
-        return copy.to(self.compute_dtype).requires_grad_(False)
+        """The same model with weights in the type they compute in, to be asked many times, not trained.
+
+        In float32 these are the model's own.
+        """
+        weights = {name: tensor.to(self.compute_dtype) for name, tensor in self.state_dict().items()}
+        return self._with_weights(weights).requires_grad_(False)
+
+    def _with_weights(self, weights: dict[str, torch.Tensor]) -> Self:
+        with torch.device("meta"):  # no memory for weights that these replace
+            num_members = len(next(iter(weights.values())))
+            model = type(self)(self.config, self.num_bins, self.num_pdfs, num_members)
+        model.compute_dtype = self.compute_dtype
+        model.load_state_dict(weights, assign=True)
+        return model
 
     @torch.inference_mode()
     def compute_logits(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ class Dnn(AcousticModel):
         hidden = inputs.to(dtype).expand(self.num_members, -1, -1)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.bmm(hidden, weight.to(dtype)) + bias.to(dtype)
+            hidden = torch.bmm(hidden, weight.to(dtype)).add_(bias.to(dtype))
             if layer < last:
                 hidden = relu_dropout(hidden, dropout, layer)
         return hidden.float()

@@ -18,7 +18,17 @@ from asrdistill.nn.loss import LossGradient, distillation_loss
 
 
 class Gradient(Protocol):
-    """Computes a batch's loss and leaves every parameter's gradient in its `.grad`."""
+    """Computes a batch's loss and leaves every parameter's gradient in its `.grad`.
+
+    Attributes:
+        dropout: its step is to be set before each batch.
+    """
+
+    dropout: Dropout
+
+    @property
+    def model(self) -> AcousticModel:
+        """What the gradient is of."""
 
     def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
         """Fill all gradients.
@@ -39,7 +49,7 @@ def make_gradient(model: AcousticModel, batch_size: int, dropout: Dropout) -> Gr
     Args:
         model: its parameters' `.grad` are filled.
         batch_size: frames of a batch of windows.
-        dropout: its step is to be set before each batch.
+        dropout: of hidden units.
     """
     if isinstance(model, Dnn):
         return DnnGradient(model, batch_size, dropout)

@@ -22,8 +22,9 @@ from asrdistill.nn.batches import POOL_FRAMES, Batches, Diversity, batches_in_or
 from asrdistill.nn.checkpoint import CheckpointWriter, TrainingState, load_state, save_state
 from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import Batch, LabelledFrames
-from asrdistill.nn.gradient import make_gradient
+from asrdistill.nn.gradient import Gradient, make_gradient
 from asrdistill.nn.loss import hard_cross_entropy
+from asrdistill.nn.memory import keep_freed_memory
 from asrdistill.nn.metrics import LINES_AN_EPOCH, MetricsLog
 from asrdistill.nn.models import build_model
 from asrdistill.nn.precision import PrecisionChoice, choose_dtype
@@ -122,6 +123,7 @@ class Trainer:
     pool_frames: int = POOL_FRAMES
     state: TrainingState = field(init=False)
     waiting_s: float = field(init=False, default=0.0)
+    _gradient: Gradient | None = field(init=False, default=None)
 
     def train(self) -> TrainingState:
         """Train from the last checkpoint, or from the start, to the end.
@@ -129,6 +131,7 @@ class Trainer:
         Returns:
             The final state: `best` holds every member's best weights.
         """
+        keep_freed_memory()
         self.state = load_state(self.checkpoint_path) or self._start()
         state = self.state
         state.model.compute_dtype = state.best.compute_dtype = getattr(torch, state.compute_dtype)
@@ -146,6 +149,14 @@ class Trainer:
             if metrics:
                 metrics.close()
         return state
+
+    def gradient_of_stack(self, batch_size: int) -> Gradient:
+        """That of the active members; its buffers serve all epochs until a member leaves."""
+        if self._gradient is None or self._gradient.model is not self.state.model:
+            seeds = [self.seeds[member] for member in self.state.active]
+            dropout = Dropout(self.config.dropout, seeds)
+            self._gradient = make_gradient(self.state.model, batch_size, dropout)
+        return self._gradient
 
     def _start(self) -> TrainingState:
         num_members = len(self.seeds)
@@ -178,8 +189,7 @@ class _Epoch:
         if not self.state.step:
             say(f"  {batches.describe_shuffle()}; {self.state.compute_dtype} products")
         self.batches = batches.of_epoch(self.state.epoch)
-        self.dropout = Dropout(self.config.dropout, [trainer.seeds[m] for m in members])
-        self.gradient = make_gradient(self.state.model, batches.batch_size, self.dropout)
+        self.gradient = trainer.gradient_of_stack(batches.batch_size)
         self.waiting_s = 0.0
         self.num_frames = 0
 
@@ -213,7 +223,7 @@ class _Epoch:
         group = state.optimizer.param_groups[0]
         group["lr"] = rate = self._rate()
         group["weight_decay"] = self.config.weight_decay
-        self.dropout.step = state.step
+        self.gradient.dropout.step = state.step
         loss = self.gradient.compute(batch, self.hard_weights, self.trainer.objective.temperature)
         state.optimizer.step()
         state.loss_sum += loss

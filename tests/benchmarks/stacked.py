@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -21,9 +22,11 @@ from asrdistill.nn.precision import choose_dtype
 WIDTHS = (64, 128, 256, 512, 1024, 2560)
 MEMBERS = (1, 2, 5, NUM_MEMBERS, 20)
 WANTED = {64: 1.0, 128: 2.0, 256: 1.3, 512: 1.0, 1024: 1.0, 2560: 1.0}
+# Narrow models are trained on small batches, and at 1024 frames all but the narrowest fill both cores alone.
+BATCH_SIZES = {64: 256, 128: 256, 256: 256}
 # Of the runs of ten: width -> frames of an epoch, and repeats. The second of two epochs is timed: in the
 # first a stack touches its memory for the first time, which small single members get from one another.
-RUNS = {64: (40960, 3), 128: (32768, 3), 256: (20480, 3), 512: (12288, 3), 1024: (6144, 3), 2560: (2048, 1)}
+RUNS = {64: (40960, 3), 128: (32768, 3), 256: (20480, 3), 512: (12288, 3), 1024: (12288, 3), 2560: (6144, 1)}
 NUM_EPOCHS = 2
 TIMED_S, STEP_LIMIT, STEP_REPEATS = 0.4, 40, 3
 # Weight, best weight, gradient and two moments in float32, two copies in bfloat16.
@@ -32,6 +35,7 @@ BYTES_A_PARAMETER = 24
 
 def measure_runs(setting: Setting, width: int) -> Measurement:
     """One run of ten, ten runs of one, in turn."""
+    setting = replace(setting, batch_size=min(setting.batch_size, BATCH_SIZES.get(width, setting.batch_size)))
     num_frames, repeats = RUNS[width]
     num_frames, width = setting.round_frames(num_frames), setting.shrink_width(width)
     _check_memory(width, NUM_MEMBERS)

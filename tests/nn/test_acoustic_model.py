@@ -111,7 +111,8 @@ def test_a_copy_in_the_compute_type_says_the_same(dtype: torch.dtype) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     windows = draw_windows()
     assert torch.equal(cast(windows), model(windows))
-    cast.weights[0].zero_()
+    if dtype != torch.float32:  # there it is the model's own memory
+        cast.weights[0].zero_()
     assert model.weights[0].abs().max() > 0
 
 
