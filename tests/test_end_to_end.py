@@ -242,6 +242,27 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert len(read_json(finished_copy / "student/curves.json")[0]["dev_frame_accuracy"]) == 3
 
 
+def test_architectures_mix(tiny_recipe: Path, finished_copy: Path, asrdistill: Command) -> None:
+    settings = (
+        "teachers.diversity=[seed, subset]",
+        "teachers.model.architecture=tdnn",
+        "teachers.model.tdnn.dilations=[1, 3]",
+        "student.hard_weight=0.5",
+        "student.model.architecture=conformer",
+        "student.model.num_hidden_layers=1",
+        "student.model.hidden_size=32",
+    )
+    words = [word for setting in settings for word in ("--set", setting)]
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy, *words)
+    assert outcome.status == 0
+    systems = read_json(finished_copy / "report/report.json")["systems"]
+    # Taps (3 x 40 + 3 x 64) x 64, biases, and an output for each pdf-id; the conformer has other sizes.
+    num_pdfs = read_json(finished_copy / "report/report.json")["num_tied_states"]
+    assert systems["baseline"]["num_parameters"] == (3 * 40 + 3 * 64 + 2) * 64 + 65 * num_pdfs
+    assert systems["distilled"]["num_parameters"] < systems["baseline"]["num_parameters"]
+    assert all(system["flops_a_frame"] > system["num_parameters"] for system in systems.values())
+
+
 def test_other_noise_redoes_the_features_though_the_manifests_stay_the_same(
     tiny_recipe: Path, finished_copy: Path, asrdistill: Command
 ) -> None:

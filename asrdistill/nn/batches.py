@@ -22,8 +22,10 @@ from asrdistill.nn.frames import Batch, LabelledFrames
 POOL_FRAMES = 4_000_000
 # Utterances of like length share a batch; so many batches are sorted by length together.
 SORTED_BATCHES = 50
-# More at a time is slower: activations of ten members leave the cache (4 x 512, bf16: by 1.6 at 4096).
-EVALUATION_FRAMES = 1024
+# Evaluation takes so many frames at a time that no layer's input or output has more numbers than this: the
+# larger they are, the less is cached (10 x (4 x 512), bf16: 4096 frames took 1.6 times as long as 1024).
+EVALUATION_NUMBERS = 10_000_000
+EVALUATION_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,16 @@ def pack_utterances(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> 
 
 def batches_in_order(frames: LabelledFrames, model: AcousticModel) -> Iterator[Batch]:
     """Every usable frame once, for evaluation."""
+    widest = max(max(parameter.shape[1:]) for parameter in model.parameters())
+    num_frames = min(max(EVALUATION_NUMBERS // (model.num_members * widest), 1), EVALUATION_LIMIT)
     if model.reads_utterances:
         order = np.argsort(frames.lengths, kind="stable")
         order = order[frames.num_usable[order] > 0]
-        for utterances in pack_utterances(order, frames.lengths, EVALUATION_FRAMES):
+        for utterances in pack_utterances(order, frames.lengths, num_frames):
             yield frames.take_utterances(utterances, model)
         return
-    for start in range(0, len(frames), EVALUATION_FRAMES):
-        yield frames.take_windows(frames.usable[None, start : start + EVALUATION_FRAMES], model)
+    for start in range(0, len(frames), num_frames):
+        yield frames.take_windows(frames.usable[None, start : start + num_frames], model)
 
 
 def draw_bags(seeds: Sequence[int], num_utterances: int) -> torch.Tensor:

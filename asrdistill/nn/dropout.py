@@ -38,18 +38,13 @@ class Dropout:
         """
         self.threshold = np.uint8(round(rate * BYTE_RANGE))
         self.scale = np.float32(BYTE_RANGE / (BYTE_RANGE - int(self.threshold)))
-        self.seeds = seeds
+        self.seeds = np.array(seeds, np.uint64)
         self.step = 0
 
     def bias_relu(self, values: torch.Tensor, bias: torch.Tensor, layer: int) -> None:
         """Replace values (M, B, H) by the ReLU of their sum with a bias, float32 (M, 1, H), some dropped."""
-        entropy = [
-            np.random.SeedSequence((seed, self.step, layer)).generate_state(1, np.uint64)[0]
-            for seed in self.seeds
-        ]
-        _bias_relu_dropout(
-            as_numpy(values), bias.numpy(), np.array(entropy, np.uint64), self.threshold, self.scale
-        )
+        place = np.array([self.step, layer], np.uint64)
+        _bias_relu_dropout(as_numpy(values), bias.numpy(), self.seeds, place, self.threshold, self.scale)
 
     def bias_relu_backward(
         self, gradient: torch.Tensor, outputs: torch.Tensor, bias_gradient: torch.Tensor
@@ -131,7 +126,12 @@ def _mix(counter: np.uint64) -> np.uint64:
 
 @numba.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
 def _bias_relu_dropout(
-    values: np.ndarray, bias: np.ndarray, seeds: np.ndarray, threshold: np.uint8, scale: np.float32
+    values: np.ndarray,
+    bias: np.ndarray,
+    seeds: np.ndarray,
+    place: np.ndarray,
+    threshold: np.uint8,
+    scale: np.float32,
 ) -> None:
     num_members, num_frames, width = values.shape
     num_words = (width + 7) // 8
@@ -139,7 +139,10 @@ def _bias_relu_dropout(
     for row in numba.prange(num_members * num_frames):
         member, frame = row // num_frames, row % num_frames
         line, addend = values[member, frame], bias[member, 0]
-        base = _mix(seeds[member] + np.uint64(frame) * _GOLDEN)
+        base = _mix(seeds[member] + _GOLDEN)
+        base = _mix(base + (place[0] + np.uint64(1)) * _GOLDEN)
+        base = _mix(base + (place[1] + np.uint64(1)) * _GOLDEN)
+        base = _mix(base + np.uint64(frame + 1) * _GOLDEN)
         words = np.empty(num_words, np.uint64)
         for word in range(num_words):
             words[word] = _mix(base + np.uint64(word + 1) * _GOLDEN)

@@ -1,7 +1,7 @@
 """Memory that was freed is kept for the next tensor.
 
 By default glibc gives large blocks back to the system, which clears every page when it is asked for them
-again. With ten members many tensors are large: evaluating 10 x (4 x 512) in bf16 took 250 ms that way, 165 so.
+again. With ten members many are large: evaluating 10 x (4 x 512) in bf16 took 250 ms that way, 165 so.
 """
 
 import ctypes
