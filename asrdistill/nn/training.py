@@ -124,6 +124,7 @@ class Trainer:
     state: TrainingState = field(init=False)
     waiting_s: float = field(init=False, default=0.0)
     _gradient: Gradient | None = field(init=False, default=None)
+    _judged: AcousticModel | None = field(init=False, default=None)
 
     def train(self) -> TrainingState:
         """Train from the last checkpoint, or from the start, to the end.
@@ -157,6 +158,17 @@ class Trainer:
             dropout = Dropout(self.config.dropout, seeds)
             self._gradient = make_gradient(self.state.model, batch_size, dropout)
         return self._gradient
+
+    def evaluate_stack(self) -> Evaluation:
+        """The active members on dev, by weights in their compute type that stay in the same memory."""
+        model = self.state.model
+        if self._judged is None or self._judged.num_members != model.num_members:
+            self._judged = model.in_compute_dtype()
+        else:
+            with torch.no_grad():
+                for weight, current in zip(self._judged.parameters(), model.parameters(), strict=True):
+                    weight.copy_(current)
+        return evaluate(self._judged, self.dev_frames)
 
     def _start(self) -> TrainingState:
         num_members = len(self.seeds)
@@ -262,7 +274,7 @@ class _Epoch:
         state.epoch += 1
         state.epoch_step = 0
         state.loss_sum.zero_()
-        dev = evaluate(state.model, self.trainer.dev_frames)
+        dev = self.trainer.evaluate_stack()
         for row, member in enumerate(state.active):
             record = state.histories[member]
             record.add(float(train_loss[row]), float(dev.frame_accuracy[row]), float(dev.cross_entropy[row]))
