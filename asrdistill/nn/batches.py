@@ -9,6 +9,7 @@ Order follows from (seed, epoch) alone, so that training can go on at any step.
 Shapes: M members, N frames, U utterances, B frames of a batch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,8 @@ from asrdistill.nn.frames import Batch, LabelledFrames
 POOL_FRAMES = 4_000_000
 # Utterances of like length share a batch; so many batches are sorted by length together.
 SORTED_BATCHES = 50
-# Evaluation takes so many frames at a time that no layer's input or output has more numbers than this: the
-# larger they are, the less is cached (10 x (4 x 512), bf16: 4096 frames took 1.6 times as long as 1024).
-EVALUATION_NUMBERS = 10_000_000
-EVALUATION_LIMIT = 4096
+# More at a time is slower: activations of ten members leave the cache (4 x 512, bf16: by 1.6 at 4096).
+EVALUATION_FRAMES = 1024
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Batches:
         return replace(batch, weights=weights if batch.weights is None else weights * batch.weights)
 
 
-class EpochBatches:
+class EpochBatches(ABC):
     """One epoch.
 
     Attributes:
@@ -131,9 +130,9 @@ class EpochBatches:
 
     num_steps: int
 
+    @abstractmethod
     def start_at(self, step: int) -> Iterator[Batch]:
         """The batches from `step` on, counted from 0."""
-        raise NotImplementedError
 
 
 class _FrameBatches(EpochBatches):
@@ -149,10 +148,7 @@ class _FrameBatches(EpochBatches):
 
     def start_at(self, step: int) -> Iterator[Batch]:
         size = self.batches.batch_size
-        skip, first_pool = step * size, 0
-        while first_pool < len(self.pools) and skip >= self.num_usable[first_pool]:
-            skip -= self.num_usable[first_pool]
-            first_pool += 1
+        first_pool, skip = _find_pool(self.num_usable, step * size)
         pieces: list[Batch] = []
         missing = size
         loaded = self.batches.load_pools(self.pools[first_pool:])
@@ -203,10 +199,7 @@ class _UtteranceBatches(EpochBatches):
         return [packed[position] for position in rng.permutation(len(packed))]
 
     def start_at(self, step: int) -> Iterator[Batch]:
-        first_pool = 0
-        while first_pool < len(self.plan) and step >= len(self.plan[first_pool]):
-            step -= len(self.plan[first_pool])
-            first_pool += 1
+        first_pool, step = _find_pool([len(packed) for packed in self.plan], step)
         loaded = self.batches.load_pools(self.pools[first_pool:])
         for number, frames in enumerate(loaded, first_pool):
             for positions in self.plan[number][step:]:
@@ -216,6 +209,13 @@ class _UtteranceBatches(EpochBatches):
                     batch, utterances.repeat_interleave(batch.pdf_ids.shape[1] // len(positions))[None]
                 )
             step = 0
+
+
+def _find_pool(sizes: Sequence[int], position: int) -> tuple[int, int]:
+    """The pool that a position in the epoch lies in, and the position in that pool."""
+    ends = np.cumsum(sizes)
+    pool = int(np.searchsorted(ends, position, side="right"))
+    return pool, position - int(ends[pool - 1] if pool else 0)
 
 
 def pack_utterances(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -232,16 +232,14 @@ def pack_utterances(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> 
 
 def batches_in_order(frames: LabelledFrames, model: AcousticModel) -> Iterator[Batch]:
     """Every usable frame once, for evaluation."""
-    widest = max(max(parameter.shape[1:]) for parameter in model.parameters())
-    num_frames = min(max(EVALUATION_NUMBERS // (model.num_members * widest), 1), EVALUATION_LIMIT)
     if model.reads_utterances:
         order = np.argsort(frames.lengths, kind="stable")
         order = order[frames.num_usable[order] > 0]
-        for utterances in pack_utterances(order, frames.lengths, num_frames):
+        for utterances in pack_utterances(order, frames.lengths, EVALUATION_FRAMES):
             yield frames.take_utterances(utterances, model)
         return
-    for start in range(0, len(frames), num_frames):
-        yield frames.take_windows(frames.usable[None, start : start + num_frames], model)
+    for start in range(0, len(frames), EVALUATION_FRAMES):
+        yield frames.take_windows(frames.usable[None, start : start + EVALUATION_FRAMES], model)
 
 
 def draw_bags(seeds: Sequence[int], num_utterances: int) -> torch.Tensor:

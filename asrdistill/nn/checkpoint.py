@@ -197,7 +197,7 @@ class CheckpointWriter:
 
     def _write(self, position: str, copying_s: float) -> float:
         start = time.monotonic()
-        _write_state(self.path, self.copies, position)
+        _publish(self.path, self.copies, {"state": position})
         return copying_s + time.monotonic() - start
 
     def close(self) -> None:
@@ -210,14 +210,12 @@ class CheckpointWriter:
 
 def save_state(path: Path, state: TrainingState) -> None:
     """Publish a training state atomically."""
-    _write_state(path, state.tensors(), state.position())
+    _publish(path, state.tensors(), {"state": state.position()})
 
 
-def _write_state(path: Path, tensors: dict[str, torch.Tensor], position: str) -> None:
+def _publish(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"state": position}
-        )
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
 def load_state(path: Path) -> TrainingState | None:
@@ -257,12 +255,7 @@ def save_model(path: Path, model: AcousticModel, description: dict[str, Any]) ->
         "model": describe_architecture(model),
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
     }
-    with atomic_path(path) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-            temporary,
-            {"description": json.dumps(described)},
-        )
+    _publish(path, model.state_dict(), {"description": json.dumps(described)})
 
 
 def load_model(path: Path) -> tuple[AcousticModel, dict[str, Any]]:

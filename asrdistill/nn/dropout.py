@@ -44,7 +44,7 @@ class Dropout:
     def bias_relu(self, values: torch.Tensor, bias: torch.Tensor, layer: int) -> None:
         """Replace values (M, B, H) by the ReLU of their sum with a bias, float32 (M, 1, H), some dropped."""
         place = np.array([self.step, layer], np.uint64)
-        _bias_relu_dropout(as_numpy(values), bias.numpy(), self.seeds, place, self.threshold, self.scale)
+        _bias_relu_dropout(_as_numpy(values), bias.numpy(), self.seeds, place, self.threshold, self.scale)
 
     def bias_relu_backward(
         self, gradient: torch.Tensor, outputs: torch.Tensor, bias_gradient: torch.Tensor
@@ -56,7 +56,7 @@ class Dropout:
             outputs: what `bias_relu` gave.
             bias_gradient: float32 (M, 1, H), filled.
         """
-        _backward(as_numpy(gradient), as_numpy(outputs), bias_gradient.numpy(), self.scale)
+        _backward(_as_numpy(gradient), _as_numpy(outputs), bias_gradient.numpy(), self.scale)
 
 
 def relu_dropout(values: torch.Tensor, dropout: Dropout | None, layer: int) -> torch.Tensor:
@@ -82,7 +82,7 @@ class _ReluDropout(torch.autograd.Function):
         return torch.where(outputs != 0, gradients[0] * ctx.scale, 0), None, None
 
 
-def as_numpy(values: torch.Tensor) -> np.ndarray:
+def _as_numpy(values: torch.Tensor) -> np.ndarray:
     """The same memory as a numpy array; numpy has no bfloat16, so that comes as its bits, uint16."""
     return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()
 

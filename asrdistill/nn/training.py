@@ -77,9 +77,8 @@ def evaluate(model: AcousticModel, frames: LabelledFrames) -> Evaluation:
     """Frame accuracy and cross-entropy of every member on all usable frames."""
     correct = torch.zeros(model.num_members, dtype=torch.float64)
     loss = torch.zeros(model.num_members, dtype=torch.float64)
-    cast = model.in_compute_dtype()
     for batch in batches_in_order(frames, model):
-        logits = cast(batch.inputs, batch.lengths)
+        logits = model(batch.inputs, batch.lengths)
         hits = logits.argmax(2) == batch.pdf_ids
         correct += (hits if batch.weights is None else hits * batch.weights).sum(1)
         loss += hard_cross_entropy(logits, batch).double() * batch.num_frames
@@ -164,7 +163,7 @@ class Trainer:
         model = self.state.model
         if self._judged is None or self._judged.num_members != model.num_members:
             self._judged = model.in_compute_dtype()
-        else:
+        elif model.compute_dtype != torch.float32:  # there they are the model's own
             with torch.no_grad():
                 for weight, current in zip(self._judged.parameters(), model.parameters(), strict=True):
                     weight.copy_(current)

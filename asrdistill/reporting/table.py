@@ -21,9 +21,10 @@ COLUMNS = (
     "FLOPs a frame",
 )
 FLOPS_NOTE = (
-    "FLOPs a frame are the floating-point operations of the matrix products and convolutions of one forward "
-    "pass, a multiplication and an addition counted as two, for one frame of an utterance of 5 s; parameters "
-    "and FLOPs of the ensemble are those of all its members, of the baseline those of one teacher."
+    "FLOPs a frame are the floating-point operations of the matrix products, convolutions and attention of "
+    "one forward pass, a multiplication and an addition counted as two, for one frame of an utterance of "
+    "5 s; parameters and FLOPs of the ensemble are those of all its members, of the baseline those of one "
+    "teacher."
 )
 
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from functools import partial
 
 from corpus import draw_splits
-from engine import NUM_MEMBERS, Run, Splits, train
+from engine import NUM_MEMBERS, Run, Splits, plan_frames, train
 from measure import Benchmark, Measurement, Setting
 
 from asrdistill.nn import training
 from asrdistill.nn.checkpoint import CheckpointWriter, TrainingState
 
 WIDTH = 1024
-NUM_FRAMES, NUM_EPOCHS, REPEATS = 12288, 2, 2
+EPOCH_S, NUM_EPOCHS, REPEATS = 5, 2, 2
 WANTED = 1.035
 # By default the first one of such a model comes after two minutes, the next ones every minute or so.
 TIMES_AS_OFTEN = 8
@@ -49,7 +49,7 @@ def eager_writer() -> Iterator[list[float]]:
 
 def measure(setting: Setting, width: int) -> Measurement:
     """Runs without and with many checkpoints; the difference is scaled to as many as by default."""
-    splits = draw_splits(setting.round_frames(NUM_FRAMES))
+    splits = draw_splits(plan_frames(setting, width, EPOCH_S))
     width = setting.shrink_width(width)
     measured = Measurement()
     for _ in range(setting.limit_repeats(REPEATS)):

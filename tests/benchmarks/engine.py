@@ -16,6 +16,7 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import TrainingState
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.models import build_model
 from asrdistill.nn.training import Objective, Trainer, TrainingConfig
 
 NUM_MEMBERS = 10
@@ -77,6 +78,13 @@ class Run:
 def describe_model(width: int) -> AcousticModelConfig:
     """The paper's kind of model: 26 frames of 40 bins in."""
     return AcousticModelConfig(num_hidden_layers=NUM_HIDDEN_LAYERS, hidden_size=width)
+
+
+def plan_frames(setting: Setting, width: int, seconds: float, precision: str = "auto") -> int:
+    """Frames of an epoch that ten members would take so long for if there were matrix products only."""
+    num_parameters = build_model(describe_model(width), NUM_BINS, NUM_PDFS).num_parameters
+    peak = max(setting.peaks.values()) if precision == "auto" else setting.peaks.get(precision, 0.0)
+    return setting.round_frames(int(seconds * peak / (6 * num_parameters * NUM_MEMBERS)))
 
 
 def train(

@@ -1,9 +1,15 @@
 """What a benchmark is, and how its pairs of measurements become one row of bench.json."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PEAK_PRODUCTS = 15
 
 
 class SkippedError(Exception):
@@ -17,11 +23,14 @@ class Setting:
     Attributes:
         batch_size: frames of an optimiser step.
         scratch_dir: where training keeps its checkpoints and metrics: on the disk of the experiments.
+        peaks: floating-point operations a second of a matrix product, by precision; bf16 is there only
+            where that is the faster one.
         shrink: 1; more in a rehearsal, which shows that all benchmarks run, and whose ratios mean nothing.
     """
 
     batch_size: int
     scratch_dir: Path
+    peaks: Mapping[str, float]
     shrink: int = 1
 
     def shrink_width(self, width: int) -> int:
@@ -33,6 +42,29 @@ class Setting:
 
     def limit_repeats(self, repeats: int) -> int:
         return repeats if self.shrink == 1 else 1
+
+
+def require_fast_bf16(setting: Setting) -> None:
+    """Go on where bf16 pays, and in a rehearsal.
+
+    Raises:
+        SkippedError: elsewhere.
+    """
+    if "bf16" not in setting.peaks and setting.shrink == 1:
+        raise SkippedError("this processor's bf16 products are not faster than its fp32 ones")
+
+
+def measure_peak(members: int, batch_size: int, width: int, precision: str) -> float:
+    """Most floating-point operations a second that a batched product of this shape reached."""
+    hidden = torch.randn(members, batch_size, width).to(DTYPES[precision])
+    weight = torch.randn(members, width, width).to(DTYPES[precision])
+    output = torch.empty_like(hidden)
+    seconds = []
+    for _ in range(PEAK_PRODUCTS):
+        start = time.perf_counter()
+        torch.bmm(hidden, weight, out=output)
+        seconds.append(time.perf_counter() - start)
+    return 2 * members * batch_size * width**2 / min(seconds)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from corpus import NUM_BINS, NUM_PDFS, draw_splits
 from engine import NUM_HIDDEN_LAYERS, NUM_MEMBERS, Splits, describe_model, train
-from measure import Benchmark, Measurement, Setting
+from measure import Benchmark, Measurement, Setting, require_fast_bf16
 from torch.utils.data import DataLoader, TensorDataset
 
 from asrdistill.features.context import ContextConfig
@@ -88,6 +88,8 @@ def measure(setting: Setting, precision: PrecisionChoice) -> Measurement:
     Raises:
         RuntimeError: ours reaches a clearly lower dev frame accuracy, so that times say nothing.
     """
+    if precision == "bf16":
+        require_fast_bf16(setting)
     splits = draw_splits(setting.round_frames(NUM_FRAMES))
     width = setting.shrink_width(WIDTH)
     torch.manual_seed(1)

@@ -14,14 +14,16 @@ import torch
 import train
 import waiting
 from corpus import draw_splits
-from engine import warm_up
-from measure import Benchmark, Measurement, Setting, SkippedError
+from engine import NUM_MEMBERS, warm_up
+from measure import DTYPES, Benchmark, Measurement, Setting, SkippedError, measure_peak
 
 from asrdistill.experiment import write_json
+from asrdistill.nn.precision import choose_dtype
 from asrdistill.nn.training import TrainingConfig
 
 MODULES = {module.__name__: module for module in (train, stacked, plain_loop, waiting, checkpoints)}
 REHEARSAL_SHRINK = 64
+PEAK_SHAPE = (NUM_MEMBERS, 1024, 512)
 
 
 def choose(only: str) -> list[Benchmark]:
@@ -57,6 +59,13 @@ def measure_all(
         print(f"{title}: {one.ratio:.3f} ({time.perf_counter() - start:.0f} s; {one.remark})", flush=True)
         write_json(out, [b.make_row(measured[b.name]) for b in benchmarks if b.name in measured])
     return measured, all_ran
+
+
+def measure_peaks() -> dict[str, float]:
+    """The speed of matrix products, by which the benchmarks are cut to length."""
+    fastest = choose_dtype("auto", *PEAK_SHAPE)
+    wanted = [name for name, dtype in DTYPES.items() if dtype in (torch.float32, fastest)]
+    return {name: measure_peak(*PEAK_SHAPE, name) for name in wanted}
 
 
 def describe_table(benchmarks: list[Benchmark], measured: dict[str, Measurement]) -> str:
@@ -101,9 +110,13 @@ def main() -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".bench-") as scratch:
         shrink = REHEARSAL_SHRINK if arguments.rehearse else 1
-        setting = Setting(arguments.batch_size // shrink, Path(scratch), shrink)
-        threads = torch.get_num_threads()
-        print(f"{len(benchmarks)} benchmarks, batches of {setting.batch_size}, {threads} threads", flush=True)
+        setting = Setting(arguments.batch_size // shrink, Path(scratch), measure_peaks(), shrink)
+        peaks = ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in setting.peaks.items())
+        print(
+            f"{len(benchmarks)} benchmarks, batches of {setting.batch_size}, {torch.get_num_threads()} "
+            f"threads; matrix products: {peaks}",
+            flush=True,
+        )
         warm_up(setting, draw_splits(640))
         measured, all_ran = measure_all(benchmarks, setting, arguments.out)
     print(f"\n{describe_table(benchmarks, measured)}")

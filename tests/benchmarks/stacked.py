@@ -1,14 +1,15 @@
 """Members trained as one stack against the same members trained one after the other."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import psutil
 import torch
 from corpus import NUM_BINS, NUM_PDFS, draw_frames, draw_splits
-from engine import NUM_MEMBERS, describe_model, train
+from engine import NUM_MEMBERS, Run, describe_model, plan_frames, train
 from measure import Benchmark, Measurement, Setting, SkippedError
 
 from asrdistill.nn.batches import Batches, Diversity
@@ -24,9 +25,10 @@ MEMBERS = (1, 2, 5, NUM_MEMBERS, 20)
 WANTED = {64: 1.0, 128: 2.0, 256: 1.3, 512: 1.0, 1024: 1.0, 2560: 1.0}
 # Narrow models are trained on small batches, and at 1024 frames all but the narrowest fill both cores alone.
 BATCH_SIZES = {64: 256, 128: 256, 256: 256}
-# Of the runs of ten: width -> frames of an epoch, and repeats. The second of two epochs is timed: in the
-# first a stack touches its memory for the first time, which small single members get from one another.
-RUNS = {64: (40960, 3), 128: (32768, 3), 256: (20480, 3), 512: (12288, 3), 1024: (12288, 3), 2560: (6144, 1)}
+# Of the runs of ten: width -> seconds of an epoch, were there matrix products only, and repeats. The second
+# of two epochs is timed: in the first a stack touches its memory for the first time, which small single
+# members get from one another.
+RUNS = {64: (0.25, 3), 128: (0.45, 3), 256: (0.7, 3), 512: (1.2, 3), 1024: (3.5, 3), 2560: (10, 1)}
 NUM_EPOCHS = 2
 TIMED_S, STEP_LIMIT, STEP_REPEATS = 0.4, 40, 3
 # Weight, best weight, gradient and two moments in float32, two copies in bfloat16.
@@ -36,16 +38,20 @@ BYTES_A_PARAMETER = 24
 def measure_runs(setting: Setting, width: int) -> Measurement:
     """One run of ten, ten runs of one, in turn."""
     setting = replace(setting, batch_size=min(setting.batch_size, BATCH_SIZES.get(width, setting.batch_size)))
-    num_frames, repeats = RUNS[width]
-    num_frames, width = setting.round_frames(num_frames), setting.shrink_width(width)
+    epoch_s, repeats = RUNS[width]
+    num_frames, width = plan_frames(setting, width, epoch_s), setting.shrink_width(width)
     _check_memory(width, NUM_MEMBERS)
-    splits, config = draw_splits(num_frames), {"num_epochs": NUM_EPOCHS}
+    splits = draw_splits(num_frames)
+
+    def train_members(seeds: Sequence[int]) -> Run:
+        # No checkpoints: they have a row of their own, and short runs of one member would have none.
+        config = {"num_epochs": NUM_EPOCHS}
+        return train(setting, width, splits, seeds, config, checkpoint_interval_s=math.inf)
+
     measured = Measurement()
     for _ in range(setting.limit_repeats(repeats)):
-        sequential_s = sum(
-            train(setting, width, splits, [seed], config).last_epoch_s for seed in range(NUM_MEMBERS)
-        )
-        stack = train(setting, width, splits, range(NUM_MEMBERS), config)
+        sequential_s = sum(train_members([seed]).last_epoch_s for seed in range(NUM_MEMBERS))
+        stack = train_members(range(NUM_MEMBERS))
         measured.pairs.append((sequential_s, stack.last_epoch_s))
         measured.member_frames_a_s = NUM_MEMBERS * num_frames / stack.last_epoch_s
         measured.remark = (
@@ -68,7 +74,7 @@ class Stepper:
         self.endless = self._draw_batches()
         self.hard_weights = torch.ones(members)
         self.time_steps(1)  # allocates, and the optimiser its moments
-        self.num_steps = min(max(int(TIMED_S / self.time_steps(1)), 2), STEP_LIMIT)
+        self.num_steps = min(max(int(TIMED_S / self.time_steps(1)), 1), STEP_LIMIT)
 
     def _draw_batches(self) -> Iterator[Batch]:
         epoch = 0

@@ -1,43 +1,25 @@
 """Speed of training against that of nothing but its matrix products."""
 
-import time
 from functools import partial
 
-import torch
 from corpus import draw_splits
-from engine import NUM_MEMBERS, train
-from measure import Benchmark, Measurement, Setting, SkippedError
+from engine import NUM_MEMBERS, plan_frames, train
+from measure import Benchmark, Measurement, Setting, measure_peak, require_fast_bf16
 
-from asrdistill.nn.precision import PrecisionChoice, choose_dtype
+from asrdistill.nn.precision import PrecisionChoice
 
-NUM_EPOCHS = 2
+NUM_EPOCHS, EPOCH_S = 2, 5
 REPEATS = 2
-PEAK_PRODUCTS = 15
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# Width and precision -> frames of an epoch, which then takes some 10 s on two cores; and the ratio wanted.
-FRAMES = {(512, "fp32"): 16384, (1024, "fp32"): 8192, (512, "bf16"): 49152, (1024, "bf16"): 20480}
+# By width and precision.
 WANTED = {(512, "fp32"): 0.6, (1024, "fp32"): 0.75, (512, "bf16"): 0.45, (1024, "bf16"): 0.6}
-
-
-def measure_peak(members: int, batch_size: int, width: int, precision: str) -> float:
-    """Most floating-point operations a second that a batched product of this shape reached."""
-    hidden = torch.randn(members, batch_size, width).to(DTYPES[precision])
-    weight = torch.randn(members, width, width).to(DTYPES[precision])
-    output = torch.empty_like(hidden)
-    seconds = []
-    for _ in range(PEAK_PRODUCTS):
-        start = time.perf_counter()
-        torch.bmm(hidden, weight, out=output)
-        seconds.append(time.perf_counter() - start)
-    return 2 * members * batch_size * width**2 / min(seconds)
 
 
 def measure(setting: Setting, width: int, precision: PrecisionChoice) -> Measurement:
     """Operations a second of whole epochs, over the peak before and after them."""
-    frames, width = setting.round_frames(FRAMES[width, precision]), setting.shrink_width(width)
+    if precision == "bf16":
+        require_fast_bf16(setting)
+    frames, width = plan_frames(setting, width, EPOCH_S, precision), setting.shrink_width(width)
     shape = (NUM_MEMBERS, setting.batch_size, width)
-    if precision == "bf16" and setting.shrink == 1 and choose_dtype("auto", *shape) == torch.float32:
-        raise SkippedError("this processor's bf16 products are not faster than its fp32 ones")
     splits = draw_splits(frames)
     measured = Measurement()
     for _ in range(setting.limit_repeats(REPEATS)):

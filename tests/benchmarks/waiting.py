@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from corpus import draw_splits, map_from_disk
-from engine import NUM_MEMBERS, train
+from engine import NUM_MEMBERS, plan_frames, train
 from measure import Benchmark, Measurement, Setting
 
 WIDTH = 512
-NUM_FRAMES, NUM_POOLS, REPEATS = 32768, 8, 2
+EPOCH_S, NUM_POOLS, REPEATS = 8, 8, 2
 WANTED = 0.02
 
 
 def measure(setting: Setting, num_pools: int) -> Measurement:
     """Seconds waited for batches, over all seconds of an epoch, from a memory-mapped store."""
-    train_frames, dev_frames = draw_splits(setting.round_frames(NUM_FRAMES))
+    train_frames, dev_frames = draw_splits(plan_frames(setting, WIDTH, EPOCH_S))
     config = {"num_epochs": 1}
     measured = Measurement()
     with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:

@@ -331,7 +331,7 @@ def test_packing_fills_batches_one_after_the_other(lengths: list[int], batch_siz
 
 
 def test_in_order_gives_every_usable_frame(frames: LabelledFrames, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_LIMIT", 100)
+    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_FRAMES", 100)
     batches = list(batches_in_order(frames, OF_FRAMES))
     assert {batch.num_frames for batch in batches[:-1]} == {100}
     assert sum(batch.num_frames for batch in batches) == len(frames)
@@ -341,7 +341,7 @@ def test_in_order_gives_every_usable_frame(frames: LabelledFrames, monkeypatch: 
 def test_in_order_gives_every_utterance_with_a_hard_target(
     frames: LabelledFrames, of_utterances: AcousticModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_LIMIT", 100)
+    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_FRAMES", 100)
     batches = list(batches_in_order(frames, of_utterances))
     assert all(batch.pdf_ids.shape[1] <= 100 for batch in batches)
     assert sorted(n for batch in batches for n in list_counting(batch)) == frames.usable.tolist()

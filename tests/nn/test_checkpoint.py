@@ -194,11 +194,11 @@ def written(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Written:
     """What is written, each write taking 2 s."""
     states: Written = []
 
-    def write(path: Path, tensors: dict[str, torch.Tensor], position: str) -> None:
+    def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
         clock.now += 2
         states.append({name: tensor.clone() for name, tensor in tensors.items()})
 
-    monkeypatch.setattr(checkpoint, "_write_state", write)
+    monkeypatch.setattr(checkpoint, "_publish", write)
     return states
 
 
@@ -229,14 +229,14 @@ def test_a_written_state_is_the_one_that_was_offered(
     tmp_path: Path, clock: Clock, writer: CheckpointWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread writes a copy: training goes on meanwhile."""
-    state, may_write, write = make_state(), threading.Event(), checkpoint._write_state
+    state, may_write, write = make_state(), threading.Event(), checkpoint._publish
     save_state(tmp_path / "expected", state)
 
-    def write_late(path: Path, tensors: dict[str, torch.Tensor], position: str) -> None:
+    def write_late(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
         assert may_write.wait(10)
-        write(path, tensors, position)
+        write(path, tensors, metadata)
 
-    monkeypatch.setattr(checkpoint, "_write_state", write_late)
+    monkeypatch.setattr(checkpoint, "_publish", write_late)
     clock.now += 10
     writer.offer(state)
     assert not (tmp_path / "state").exists()

@@ -21,5 +21,17 @@ def test_auto_wants_bf16_to_be_clearly_faster(
     assert choose_dtype("auto", 2, 8, 8) == expected
 
 
+def test_large_products_are_spared_a_processor_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[int, int, int]] = []
+
+    def time_product(shape: tuple[int, int, int], dtype: torch.dtype) -> float:
+        timed.append(shape)
+        return 1.0 if dtype == torch.float32 else 100.0
+
+    monkeypatch.setattr(precision, "_time_product", time_product)
+    assert choose_dtype("auto", 10, 1024, 2560) == torch.float32
+    assert set(timed) == {precision.SMALL_SHAPE}
+
+
 def test_auto_measures() -> None:
     assert choose_dtype("auto", 2, 64, 32) in (torch.float32, torch.bfloat16)

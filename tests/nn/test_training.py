@@ -409,7 +409,7 @@ def test_a_loss_that_is_no_number_is_told(make_trainer: MakeTrainer) -> None:
 def test_evaluation_equals_torch(
     make_frames: MakeFrames, architecture: AcousticModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_LIMIT", 400)  # several batches, some padded
+    monkeypatch.setattr("asrdistill.nn.batches.EVALUATION_FRAMES", 400)  # several batches, some padded
     frames = make_frames(3)
     model = ARCHITECTURES[architecture.architecture](architecture, 3, 4, 2).initialize([1, 2])
     found = evaluate(model, frames)
