@@ -16,7 +16,7 @@ from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.precision import PrecisionChoice
 
 WIDTH = 256
-NUM_FRAMES, NUM_EPOCHS, REPEATS = 30720, 3, 3
+NUM_FRAMES, NUM_EPOCHS, REPEATS = 30720, 3, 2
 LEARNING_RATE, DROPOUT = 1e-3, 0.1
 TOLERANCE = 0.02
 WANTED: dict[PrecisionChoice, float] = {"fp32": 1.5, "bf16": 3.0}
