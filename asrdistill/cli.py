@@ -5,8 +5,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from asrdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from asrdistill.experiment import Experiment
+    from asrdistill.recipe import Recipe
 
 DESCRIPTION = """\
 Train an ensemble of ten speech-recognition acoustic models and distil it into one
@@ -32,6 +37,9 @@ examples:
   asrdistill run espeak --set student.temperature=5 --set 'soft_targets.temperatures=[5]'
   asrdistill run espeak --force student         do the student again
   asrdistill status exp/espeak
+  asrdistill align my_recipe.yaml --out DIR     words and phones in time, as CTM and TextGrid
+  asrdistill tied-states exp/espeak S-IH+K      which tied states a triphone has, and why
+  asrdistill decode exp/espeak ensemble --out DIR
 """
 
 RUN_EPILOG = """\
@@ -61,19 +69,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a recipe", epilog=RUN_EPILOG, formatter_class=plain)
-    run.add_argument("recipe", metavar="RECIPE", help="YAML file, or name of one in pipelines/")
-    run.add_argument("--exp", type=Path, metavar="DIR", help="experiment folder (default exp/<recipe>)")
+    _add_recipe(run)
     run.add_argument("--stage", default="report", metavar="NAME", help="last stage to run (default: report)")
     run.add_argument(
         "--force", action="append", default=[], metavar="NAME", help="do this stage again; may be repeated"
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="override a setting; may be repeated",
     )
     run.set_defaults(command=_run)
     status = commands.add_parser("status", help="show an experiment's stages, progress, time and disk")
@@ -81,24 +80,132 @@ def _parse(words: list[str]) -> argparse.Namespace:
         "experiment", type=Path, metavar="EXP", help="experiment folder, for example exp/espeak"
     )
     status.set_defaults(command=_show_status)
+    _add_align(commands)
+    _add_decode(commands)
+    _add_states(commands)
     return parser.parse_args(words)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from asrdistill.experiment import Experiment
     from asrdistill.pipeline import find_stage, run_stages
-    from asrdistill.recipe import find_recipe, load_recipe
     from asrdistill.reporting.table import render_table
 
-    path = find_recipe(arguments.recipe)
-    recipe = load_recipe(path, arguments.overrides)
-    experiment = Experiment((arguments.exp or Path("exp") / path.stem).absolute())
+    recipe, experiment = _load(arguments)
     last = find_stage(arguments.stage)
     run_stages(recipe, experiment, last, [find_stage(name) for name in arguments.force])
     if last == "report":
         report_dir = experiment.stage_dir("report")
         print(render_table(json.loads((report_dir / "report.json").read_text(encoding="utf-8"))))
         print(f"\nreport: {os.path.relpath(report_dir / 'report.html')} (also report.md, report.json)")
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="YAML file, or name of one in pipelines/")
+    command.add_argument("--exp", type=Path, metavar="DIR", help="experiment folder (default exp/<recipe>)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override a setting; may be repeated",
+    )
+
+
+def _add_align(commands: Any) -> None:
+    align = commands.add_parser(
+        "align",
+        help="align speech with its transcripts: CTM files and Praat TextGrids",
+        description="Runs a recipe up to the align stage, and writes when each word and phone was spoken: "
+        "DIR/<split>.words.ctm, DIR/<split>.phones.ctm and DIR/<split>/<utterance>.TextGrid.",
+    )
+    _add_recipe(align)
+    align.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    align.set_defaults(command=_align)
+
+
+def _add_decode(commands: Any) -> None:
+    decode = commands.add_parser(
+        "decode",
+        help="write what a system understood: words with times and confidences, n-best lists",
+        description="Decodes a split with weights tuned on dev: DIR/hypotheses.txt, DIR/words.ctm (NIST, "
+        "with confidences) and DIR/nbest.jsonl.",
+    )
+    decode.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    decode.add_argument(
+        "system",
+        metavar="SYSTEM",
+        help="aligner (Gaussian mixtures), teacher_00, ensemble, student_00, ...",
+    )
+    decode.add_argument("--split", choices=("dev", "test"), default="dev", help="default: dev")
+    decode.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    decode.add_argument("--num-best", type=int, default=10, metavar="N", help="hypotheses in the list (10)")
+    decode.set_defaults(command=_decode)
+
+
+def _add_states(commands: Any) -> None:
+    states = commands.add_parser(
+        "tied-states",
+        help="show an experiment's tied states, a triphone's, or a phone's trees",
+        epilog="examples:\n  asrdistill tied-states exp/espeak\n"
+        "  asrdistill tied-states exp/espeak S-IH+K\n"
+        "  asrdistill tied-states exp/espeak --draw IH --out IH.svg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    states.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    states.add_argument("triphone", nargs="?", metavar="LEFT-PHONE+RIGHT", help="leaf, questions and count")
+    states.add_argument("--draw", metavar="PHONE", help="draw the phone's trees")
+    states.add_argument("--out", type=Path, metavar="SVG", help="file for the drawing (default PHONE.svg)")
+    states.set_defaults(command=_show_states)
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import run_stages
+    from asrdistill.stages.align import export
+
+    recipe, experiment = _load(arguments)
+    run_stages(recipe, experiment, "align")
+    export(recipe, experiment, arguments.out)
+
+
+def _decode(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import open_experiment
+    from asrdistill.scoring.scorer import Scorer
+    from asrdistill.scoring.transcripts import find_system, transcribe
+
+    experiment, recipe = open_experiment(arguments.experiment)
+    scorer = Scorer(recipe.decoding, experiment)
+    system = find_system(experiment, scorer, arguments.system)
+    shift_s = recipe.features.frame_shift_s
+    transcribe(scorer, system, arguments.split, arguments.out, arguments.num_best, shift_s)
+
+
+def _show_states(arguments: argparse.Namespace) -> None:
+    from asrdistill.experiment import atomic_path
+    from asrdistill.hmm.inventory import describe_inventory, describe_triphone
+    from asrdistill.hmm.topology import TiedStates
+    from asrdistill.reporting.tree_picture import draw_tree
+
+    tied_states = TiedStates.read(arguments.experiment / "align/tied_states.json")
+    if arguments.draw:
+        drawing = draw_tree(tied_states, arguments.draw)
+        out = arguments.out or Path(f"{arguments.draw}.svg")
+        with atomic_path(out) as temporary:
+            temporary.write_text(drawing, encoding="utf-8")
+        print(out)
+    elif arguments.triphone:
+        print(describe_triphone(tied_states, arguments.triphone))
+    else:
+        print(describe_inventory(tied_states))
+
+
+def _load(arguments: argparse.Namespace) -> "tuple[Recipe, Experiment]":
+    from asrdistill.experiment import Experiment
+    from asrdistill.recipe import find_recipe, load_recipe
+
+    path = find_recipe(arguments.recipe)
+    recipe = load_recipe(path, arguments.overrides)
+    return recipe, Experiment((arguments.exp or Path("exp") / path.stem).absolute())
 
 
 def _show_status(arguments: argparse.Namespace) -> None:

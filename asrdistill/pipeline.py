@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from asrdistill.errors import RecipeError
+from asrdistill.errors import ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
 from asrdistill.progress import say
-from asrdistill.recipe import Recipe
+from asrdistill.recipe import Recipe, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
 
 STAGES: dict[str, ModuleType] = {
@@ -41,6 +41,22 @@ def find_stage(name: str) -> str:
     return stage
 
 
+def open_experiment(experiment_dir: Path) -> tuple[Experiment, Recipe]:
+    """An experiment that was run before, and its recipe.
+
+    Raises:
+        ExperimentError: the folder is no experiment.
+        RecipeError: its recipe is of another version.
+    """
+    recipe_path = experiment_dir / "recipe.yaml"
+    if not recipe_path.is_file():
+        raise ExperimentError(
+            f"{experiment_dir}: not an experiment (no recipe.yaml in it); "
+            "give the folder of a run, for example exp/espeak"
+        )
+    return Experiment(experiment_dir.absolute()), load_recipe(recipe_path)
+
+
 def plan_stage(name: str, recipe: Recipe) -> StagePlan:
     """What determines a stage's result, for this recipe."""
     module = STAGES[name]
@@ -48,7 +64,8 @@ def plan_stage(name: str, recipe: Recipe) -> StagePlan:
     settings: dict[str, Any] = {}
     for key in module.SETTINGS:
         settings |= _flatten(key, _look_up(values, key))
-    external = [str(path) for path in prepare.list_external_inputs(recipe)] if name == "prepare" else []
+    list_external_inputs = getattr(module, "list_external_inputs", None)
+    external = [str(path) for path in list_external_inputs(recipe)] if list_external_inputs else []
     return StagePlan(name, settings, (*module.READS, *external), module.WRITES)
 
 

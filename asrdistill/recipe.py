@@ -17,9 +17,11 @@ from asrdistill.decoding.graph import GraphConfig
 from asrdistill.decoding.ngram import NgramConfig
 from asrdistill.errors import RecipeError
 from asrdistill.features.filterbank import FilterbankConfig
-from asrdistill.hmm.training import AlignmentConfig
+from asrdistill.hmm.config import AlignmentConfig
 from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.realignment import RealignmentConfig
 from asrdistill.nn.training import TrainingConfig
+from asrdistill.scoring.scorer import DecodingConfig
 from asrdistill.scoring.tuning import TuningConfig
 from asrdistill.targets.shards import SoftTargetsConfig
 
@@ -76,6 +78,9 @@ class Recipe(Config):
     )
     features: FilterbankConfig = Field(FilterbankConfig(), description="how frames are computed")
     alignment: AlignmentConfig = Field(AlignmentConfig(), description="how frames get their hard targets")
+    realignment: RealignmentConfig = Field(
+        RealignmentConfig(), description="a second alignment, by a network"
+    )
     teachers: TeachersConfig = Field(TeachersConfig(), description="the ensemble")
     soft_targets: SoftTargetsConfig = Field(
         SoftTargetsConfig(), description="what the ensemble's average is stored as"
@@ -113,6 +118,10 @@ class Recipe(Config):
                 "into that at another; add it to soft_targets.temperatures"
             )
         return self
+
+    @property
+    def decoding(self) -> DecodingConfig:
+        return DecodingConfig(self.language_model, self.graph, self.decoder, self.tuning)
 
     @property
     def student_model(self) -> AcousticModelConfig:

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment
 from asrdistill.nn.checkpoint import read_epoch
-from asrdistill.pipeline import STAGES, plan_stage
-from asrdistill.recipe import load_recipe
+from asrdistill.pipeline import STAGES, open_experiment, plan_stage
 
 
 def describe_status(experiment_dir: Path) -> str:
@@ -16,14 +14,7 @@ def describe_status(experiment_dir: Path) -> str:
         ExperimentError: the folder is no experiment.
         RecipeError: its recipe is of another version.
     """
-    recipe_path = experiment_dir / "recipe.yaml"
-    if not recipe_path.is_file():
-        raise ExperimentError(
-            f"{experiment_dir}: not an experiment (no recipe.yaml in it); "
-            "give the folder of a run, for example exp/espeak"
-        )
-    experiment = Experiment(experiment_dir.absolute())
-    recipe = load_recipe(recipe_path)
+    experiment, recipe = open_experiment(experiment_dir)
     lines = [f"{'stage':<13} {'state':<44} {'seconds':>8} {'MB peak':>8} {'MB disk':>8}"]
     for name in STAGES:
         stamp = experiment.stamp_of(name)

@@ -19,7 +19,12 @@ corpus:
   kind: espeak
   minutes: {train: 3, dev: 0.5, test: 0.5}
   num_speakers: {train: 6, dev: 2, test: 2}
-alignment: {num_iterations: 12, num_gaussians: 300, last_growing_iteration: 8}
+alignment:
+  gmm:
+    monophone: {num_iterations: 10, num_gaussians: 300}
+    triphone: {num_iterations: 4, realign_every: 2, num_gaussians: 400}
+    lda_mllt: {num_iterations: 4, realign_every: 2, num_gaussians: 400, mllt_at: [2]}
+    tied_states: {num_leaves: 150, min_occupancy: 30}
 teachers:
   num_teachers: 3
   model: {num_hidden_layers: 2, hidden_size: 64}

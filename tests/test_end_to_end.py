@@ -75,8 +75,8 @@ def test_report_fits_its_schema(finished: Path) -> None:
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }
-    assert report["num_tied_states"] == 3 * (len(phones) + 1)
-    assert {"baseline", "ensemble", "distilled"} <= report["systems"].keys()
+    assert 3 * (len(phones) + 1) < report["num_tied_states"] <= 150
+    assert {"aligner", "baseline", "ensemble", "distilled"} <= report["systems"].keys()
     for name, system in report["systems"].items():
         assert {"dev", "test"} == system["frame_accuracy"].keys(), name
         assert all(0 < value < 1 for value in system["frame_accuracy"].values())

@@ -2,39 +2,46 @@
 
     L   lexicon: phones to words, optional silence between words and at both ends, disambiguation symbols
     G   grammar: the n-gram model, with #0 on its back-off arcs
-    LG  min(det(L o G)), its disambiguation symbols then removed
-    graph  LG with each phone replaced by its chain of HMM states, their self-loops included
+    LG  min(det(L o G))
+    C   context: phones to triphones, across words; left out where the tied states depend on no neighbour
+    H   HMMs: triphones to pdf-ids
+    graph  min(det(H o C o LG)), its disambiguation symbols then removed, with self-loops
 
-The word and the language model's cost stay on the first arc of a phone. A chain is shared by all arcs that
-bear the same phone and lead to the same state, so the graph has three states (or two, see `_expand_phones`)
-a chain rather than three an arc.
+A word stands where it is determined, which may be before or after it begins: times of words come from an
+alignment of the words found, not from where their labels are.
 
 Source: Mohri, Pereira & Riley (2002), Computer Speech & Language 16(1); Kaldi's mkgraph.sh.
-Differs: no context dependency, no trained transition probabilities (every self-loop has the same one), and
-determinisation in the tropical semiring, so that the cost of the best path is that of L o G, but for the
-quantisation of weights to 1/1024 in determinisation and minimisation.
+Differs: no trained transition probabilities (every self-loop has the same one), and determinisation in the
+tropical semiring, so that the cost of the best path is that of H o C o L o G, but for the quantisation of
+weights to 1/1024 in determinisation and minimisation.
 """
 
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import kaldifst
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.corpus.lexicon import Lexicon
+from asrdistill.decoding.context import spell_phones
+from asrdistill.decoding.lexicon_transducer import build_lexicon_transducer
 from asrdistill.decoding.ngram import NgramModel
-from asrdistill.decoding.transducer import Arcs, Columns, of_fst, to_fst
+from asrdistill.decoding.state_chains import expand_states
+from asrdistill.decoding.transducer import of_fst, to_fst
 from asrdistill.errors import ContractError, CorpusError
-from asrdistill.experiment import atomic_path, write_json
-from asrdistill.hmm.topology import SILENCE_PHONE, TiedStates
+from asrdistill.experiment import atomic_path, hash_file, write_json
+from asrdistill.hmm.topology import TiedStates
+from asrdistill.progress import say
 
 EMPTY = "<eps>"
+FILES = ("words.txt", "graph.fst")
+SCHEMA = 2  # of the files, and of the way in which a graph is built
 
 
 class GraphConfig(Config):
@@ -62,171 +69,184 @@ class DecodingGraph:
     words: tuple[str, ...]
     num_pdfs: int
 
-    def write(self, graph_dir: Path) -> None:
-        """Publish `graph.fst`, `words.txt` (word and id a line, as in Kaldi) and, last, `graph.json`."""
+    @property
+    def num_states(self) -> int:
+        num_states: int = self.fst.num_states
+        return num_states
+
+    @cached_property
+    def num_arcs(self) -> int:
+        return len(of_fst(self.fst).source)
+
+    def write(self, graph_dir: Path, key: str | None = None) -> None:
+        """Publish `graph.fst`, `words.txt` (word and id a line, as in Kaldi) and, last, `graph.json`.
+
+        Args:
+            graph_dir: folder.
+            key: of what the graph was built from, see `load_or_build_graph`.
+        """
         with atomic_path(graph_dir / "graph.fst") as temporary:
             self.fst.write(str(temporary))
         with atomic_path(graph_dir / "words.txt") as temporary:
             lines = (f"{word} {word_id}\n" for word_id, word in enumerate(self.words))
             temporary.write_text("".join(lines), encoding="utf-8")
-        write_json(graph_dir / "graph.json", {"schema": 1, "num_pdfs": self.num_pdfs})
+        contract = {
+            "schema": SCHEMA,
+            "key": key,
+            "num_pdfs": self.num_pdfs,
+            "num_states": self.num_states,
+            "num_arcs": self.num_arcs,
+            "files": {name: hash_file(graph_dir / name) for name in FILES},
+        }
+        write_json(graph_dir / "graph.json", contract | {"sha256": _seal(contract)})
 
     @classmethod
-    def read(cls, graph_dir: Path) -> "DecodingGraph":
+    def read(cls, graph_dir: Path, key: str | None = None) -> "DecodingGraph":
         """Read what `write` wrote.
 
+        Args:
+            graph_dir: folder.
+            key: what the graph must have been written with, if given.
+
         Raises:
-            ContractError: a file is missing or of another schema.
+            ContractError: a file is missing, damaged or of another schema, or the key is another one.
         """
-        paths = [graph_dir / name for name in ("graph.json", "words.txt", "graph.fst")]
-        for path in paths:
-            if not path.is_file():
-                raise ContractError(
-                    f"decoding graph {path}: not found; delete {graph_dir} to have it built again"
-                )
-        contract = json.loads(paths[0].read_text())
-        if contract.get("schema") != 1:
+        contract = _read_contract(graph_dir)
+        if key is not None and contract["key"] != key:
             raise ContractError(
-                f"decoding graph {paths[0]}: schema {contract.get('schema')!r}, expected 1; "
-                f"delete {graph_dir} and run again"
+                f"decoding graph {graph_dir}: built from other inputs (key {contract['key']}), expected "
+                f"{key}; delete the folder to have it built again"
             )
-        lines = paths[1].read_text(encoding="utf-8").split("\n")[:-1]
+        lines = (graph_dir / "words.txt").read_text(encoding="utf-8").split("\n")[:-1]
         words = tuple(line.rsplit(" ", 1)[0] for line in lines)
-        return cls(kaldifst.StdVectorFst.read(str(paths[2])), words, contract["num_pdfs"])
+        return cls(kaldifst.StdVectorFst.read(str(graph_dir / "graph.fst")), words, contract["num_pdfs"])
+
+
+def _read_contract(graph_dir: Path) -> dict[str, Any]:
+    """Read `graph.json`, and hold it and the other files against their hashes: damage might crash OpenFst."""
+    remedy = f"delete {graph_dir} to have it built again"
+    path = graph_dir / "graph.json"
+    for needed in (path, *(graph_dir / name for name in FILES)):
+        if not needed.is_file():
+            raise ContractError(f"decoding graph {needed}: not found; {remedy}")
+    try:
+        contract = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ContractError(f"decoding graph {path}: not JSON ({error}); {remedy}") from error
+    found = contract.get("schema") if isinstance(contract, dict) else None
+    if found != SCHEMA:
+        raise ContractError(f"decoding graph {path}: schema {found!r}, expected {SCHEMA}; {remedy}")
+    if contract.pop("sha256", None) != _seal(contract):
+        raise ContractError(f"decoding graph {path}: its SHA-256 is not the one that it states; {remedy}")
+    for name in FILES:
+        if hash_file(graph_dir / name) != contract["files"][name]:
+            raise ContractError(
+                f"decoding graph {graph_dir / name}: its SHA-256 is not the one in {path.name}; {remedy}"
+            )
+    return contract
+
+
+def _seal(contract: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
+
+
+def load_or_build_graph(
+    cache_dir: Path, lexicon: Lexicon, ngrams: NgramModel, tied_states: TiedStates, config: GraphConfig
+) -> DecodingGraph:
+    """Read the graph of these inputs from a cache; build it and put it there where it is missing or damaged.
+
+    Args:
+        cache_dir: a graph lies in a folder of its own, named by the first 16 digits of its key: the SHA-256
+            of all that determines it.
+        lexicon: as for `build_graph`, and so on.
+
+    Raises:
+        CorpusError: as `build_graph`.
+    """
+    key = _hash_inputs(lexicon, ngrams, tied_states, config)
+    graph_dir = cache_dir / key[:16]
+    if graph_dir.is_dir():
+        try:
+            return DecodingGraph.read(graph_dir, key)
+        except ContractError as error:
+            say(f"  {error} (which is done now)")
+    graph = build_graph(lexicon, ngrams, tied_states, config)
+    graph.write(graph_dir, key)
+    return graph
+
+
+def _hash_inputs(lexicon: Lexicon, ngrams: NgramModel, tied_states: TiedStates, config: GraphConfig) -> str:
+    """SHA-256 of all that determines a graph; the trees count by the pdf-ids that they give."""
+    known = _select_words(lexicon, ngrams)
+    words = _list_words(known)
+    grammar = ngrams.to_acceptor({word: word_id for word_id, word in enumerate(words)}, len(words))
+    described = {
+        "schema": SCHEMA,
+        "config": config.model_dump(),
+        "phones": tied_states.phones,
+        "num_pdfs": tied_states.num_pdfs,
+        "pronunciations": [(word, known.pronunciations[word]) for word in words[1:]],
+        "grammar": (grammar.start, grammar.num_states, len(grammar.source)),
+    }
+    digest = hashlib.sha256(json.dumps(described).encode())
+    labels = (grammar.source, grammar.destination, grammar.input_label, grammar.output_label)
+    for column in (tied_states.table, *labels):
+        digest.update(column.astype(np.int32).tobytes())
+    for column in (grammar.weight, grammar.final):
+        digest.update(column.astype(np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def build_graph(
     lexicon: Lexicon, ngrams: NgramModel, tied_states: TiedStates, config: GraphConfig
 ) -> DecodingGraph:
-    """Build the graph over all words of the lexicon.
+    """Build the graph over all words of the language model.
+
+    Args:
+        lexicon: pronunciations; words that the language model does not have are not recognised.
+        ngrams: the language model.
+        tied_states: the inventory of tied states.
+        config: silence and self-loop probabilities.
 
     Raises:
-        CorpusError: the lexicon and the language model have different words, a pronunciation is empty, or
-            one of its phones has no HMM states.
+        CorpusError: the language model has no words or one without pronunciation, a pronunciation
+            is empty, or one of its phones has no HMM states.
     """
-    words = (EMPTY, *sorted(lexicon.pronunciations))
-    if set(words[1:]) != set(ngrams.vocabulary):
-        odd = min(set(words[1:]) ^ set(ngrams.vocabulary))
-        raise CorpusError(
-            f"decoding graph: word {odd!r} is in only one of the lexicon and the language model; "
-            "estimate the language model over the lexicon's words"
-        )
+    known = _select_words(lexicon, ngrams)
+    words = _list_words(known)
     word_ids = {word: word_id for word_id, word in enumerate(words)}
     backoff_id = len(words)
-    lexicon_fst = to_fst(_lexicon_arcs(lexicon, word_ids, backoff_id, tied_states, config))
+    lexicon_arcs = build_lexicon_transducer(
+        known, word_ids, backoff_id, tied_states, config.silence_probability
+    )
+    lexicon_fst = to_fst(lexicon_arcs)
     grammar_fst = to_fst(ngrams.to_acceptor(word_ids, backoff_id))
     kaldifst.arcsort(lexicon_fst, sort_type="olabel")
     kaldifst.arcsort(grammar_fst, sort_type="ilabel")
-    composed = kaldifst.compose(lexicon_fst, grammar_fst)
-    kaldifst.determinize_star(composed)
-    kaldifst.minimize_encoded(composed)
-    graph = _expand_phones(of_fst(composed), tied_states, config)
+    lg = kaldifst.compose(lexicon_fst, grammar_fst)
+    kaldifst.determinize_star(lg)
+    kaldifst.minimize_encoded(lg)
+    phones, spelling = spell_phones(lg, int(lexicon_arcs.input_label.max()), tied_states)
+    graph = expand_states(phones, spelling, tied_states, config.self_loop_probability)
     return DecodingGraph(to_fst(graph), words, tied_states.num_pdfs)
 
 
-def _lexicon_arcs(
-    lexicon: Lexicon, word_ids: dict[str, int], backoff_id: int, tied_states: TiedStates, config: GraphConfig
-) -> Arcs:
-    """L: phone ids from 1, then #0, then the disambiguation symbols; the last of these follows silence."""
-    phone_ids = {phone: number for number, phone in enumerate(tied_states.phones, 1)}
-    backoff_phone = len(phone_ids) + 1
-    silence, speech = -np.log(config.silence_probability), -np.log1p(-config.silence_probability)
-    start, between, before_silence, after_silence = range(4)
-    num_states = 4
-    num_marks = 0
-    rows = [(start, between, 0, 0, speech), (start, before_silence, 0, 0, silence)]
-    for word, pronunciation, mark in _mark_ambiguous(lexicon):
-        try:
-            symbols = [phone_ids[phone] for phone in pronunciation]
-        except KeyError as error:
-            raise CorpusError(
-                f"lexicon, word {word!r}: phone {error.args[0]!r} has no HMM states; "
-                "use the lexicon that the alignment was made with"
-            ) from error
-        symbols += [backoff_phone + mark] if mark else []
-        num_marks = max(num_marks, mark)
-        source, word_id = between, word_ids[word]
-        for symbol in symbols[:-1]:
-            rows.append((source, num_states, symbol, word_id, 0.0))
-            source, word_id = num_states, 0
-            num_states += 1
-        rows.append((source, between, symbols[-1], word_id, speech))
-        rows.append((source, before_silence, symbols[-1], word_id, silence))
-    rows.append((before_silence, after_silence, phone_ids[SILENCE_PHONE], 0, 0.0))
-    rows.append((after_silence, between, backoff_phone + num_marks + 1, 0, 0.0))
-    rows.append((between, between, backoff_phone, backoff_id, 0.0))
-    final = np.full(num_states, np.inf)
-    final[between] = 0
-    return Arcs.of_rows(start, rows, final)
+def _select_words(lexicon: Lexicon, ngrams: NgramModel) -> Lexicon:
+    """The pronunciations of the language model's words."""
+    if not ngrams.vocabulary:
+        raise CorpusError(
+            "decoding graph: the language model has no words, expected at least one; "
+            "give a model whose words are in the lexicon"
+        )
+    missing = [word for word in ngrams.vocabulary if not lexicon.pronunciations.get(word)]
+    if missing:
+        raise CorpusError(
+            f"decoding graph: word {min(missing)!r} of the language model has no pronunciation in the lexicon"
+            f" (nor have {len(missing) - 1} others), expected one for each; add them to the lexicon, or "
+            "limit the language model to the lexicon's words"
+        )
+    return Lexicon({word: lexicon.pronunciations[word] for word in sorted(ngrams.vocabulary)})
 
 
-def _mark_ambiguous(lexicon: Lexicon) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    """Yield each pronunciation with the number of its disambiguation symbol, 0 where it needs none.
-
-    Homophones, and pronunciations that another one begins with, need one: the words of a string of phones
-    would not be determined by a bounded look ahead otherwise.
-    """
-    entries = [
-        (word, pronunciation)
-        for word in sorted(lexicon.pronunciations)
-        for pronunciation in dict.fromkeys(map(tuple, lexicon.pronunciations[word]))
-    ]
-    for word, pronunciation in entries:
-        if not pronunciation:
-            raise CorpusError(f"lexicon, word {word!r}: a pronunciation is empty; give it at least one phone")
-    num_bearers = Counter(pronunciation for _, pronunciation in entries)
-    prefixes = {pronunciation[:end] for pronunciation in num_bearers for end in range(1, len(pronunciation))}
-    used: Counter[tuple[str, ...]] = Counter()
-    for word, pronunciation in entries:
-        ambiguous = num_bearers[pronunciation] > 1 or pronunciation in prefixes
-        used[pronunciation] += ambiguous
-        yield word, pronunciation, used[pronunciation]
-
-
-def _expand_phones(lg: Arcs, tied_states: TiedStates, config: GraphConfig) -> Arcs:
-    """Replace each phone by a chain of three emitting states with self-loops.
-
-    The cost of leaving the last state is paid on entering it, so that the way from there to the state that
-    the phone led to is free; where every way into that state is this one chain, the two are one state.
-    """
-    num_phones = len(tied_states.phones)
-    symbol = np.where(lg.input_label > num_phones, 0, lg.input_label)
-    emits = symbol > 0
-    chains, chain_of_arc = np.unique(
-        lg.destination[emits].astype(np.int64) * num_phones + symbol[emits] - 1, return_inverse=True
-    )
-    target, phone = np.divmod(chains, num_phones)
-    pdfs = np.array([tied_states.pdf_ids(name) for name in tied_states.phones])[phone].T + 1
-    ways_in = np.bincount(target, minlength=lg.num_states)
-    ways_in += np.bincount(lg.destination[~emits], minlength=lg.num_states)
-    ways_in[lg.start] += 1
-    merged = ways_in[target] == 1
-    first = lg.num_states + 2 * np.arange(len(chains))
-    second = first + 1
-    third = np.where(merged, target, lg.num_states + 2 * len(chains) + np.cumsum(~merged) - 1)
-    num_new_states = 2 * len(chains) + np.count_nonzero(~merged)
-
-    stay, leave = -np.log(config.self_loop_probability), -np.log1p(-config.self_loop_probability)
-    silent = (lg.destination[~emits], 0, lg.output_label[~emits], lg.weight[~emits])
-    enter = (first[chain_of_arc], pdfs[0][chain_of_arc], lg.output_label[emits], lg.weight[emits])
-    columns = _stack_arcs(
-        (lg.source[~emits], *silent),
-        (lg.source[emits], *enter),
-        (first, first, pdfs[0], 0, stay),
-        (first, second, pdfs[1], 0, leave),
-        (second, second, pdfs[1], 0, stay),
-        (second, third, pdfs[2], 0, 2 * leave),
-        (third, third, pdfs[2], 0, stay),
-        (third[~merged], target[~merged], 0, 0, 0),
-    )
-    final = np.concatenate([lg.final, np.full(num_new_states, np.inf, np.float32)])
-    return Arcs(lg.start, *columns, final).sorted_by_source()
-
-
-def _stack_arcs(*pieces: tuple[ArrayLike, ...]) -> Columns:
-    """One set of columns of several; what stands as a number holds for every arc of its piece."""
-    rows = [np.broadcast_arrays(*piece) for piece in pieces]
-    source, destination, input_label, output_label, weight = (
-        np.concatenate(column) for column in zip(*rows, strict=True)
-    )
-    return source, destination, input_label, output_label, weight
+def _list_words(lexicon: Lexicon) -> tuple[str, ...]:
+    return (EMPTY, *lexicon.pronunciations)

@@ -2,22 +2,31 @@
 
 A path's cost is graph cost + acoustic_scale * acoustic cost + insertion_penalty * number of words, so the
 weights can be tuned on lattices without another decoding. Costs are negative natural logs.
+
+A word stands on some arc of its path: where the graph could first tell which word it is, or a phone before
+that in a graph of triphones. `word_times` finds when it was spoken.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import kaldifst
 import numba
 import numpy as np
 
+from asrdistill.decoding.compaction import merge_chains, sort_topologically
 from asrdistill.decoding.transducer import of_fst
+
+
+def _no_frames() -> np.ndarray:
+    return np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
 class Lattice:
     """An acyclic graph of hypotheses; state 0 is the start, the last state the end.
 
-    Every arc leads from a lower to a higher state, and arcs are sorted by source.
+    Every arc leads from a lower to a higher state, arcs are sorted by source, and every state is on a path
+    from start to end. An arc may take many frames, or none; its word stands at its first frame.
 
     Attributes:
         source: int32 (A,).
@@ -28,6 +37,8 @@ class Lattice:
         num_states: number of states.
         is_complete: False where no path that the search kept could end where a sentence may: the
             hypotheses are then partial.
+        frame: int32 (num_states,) frames before a state; of length 0 where frames are not known.
+        pdf_ids: int32, those of the frames of the first arc, then of the second arc, and so on.
     """
 
     source: np.ndarray
@@ -37,12 +48,33 @@ class Lattice:
     acoustic_cost: np.ndarray
     num_states: int
     is_complete: bool
+    frame: np.ndarray = field(default_factory=_no_frames)
+    pdf_ids: np.ndarray = field(default_factory=_no_frames)
 
     @classmethod
     def empty(cls) -> "Lattice":
         """What is found in an utterance without frames: no word."""
         states, costs = np.zeros(0, np.int32), np.zeros(0, np.float32)
-        return cls(states, states, states, costs, costs, 1, False)
+        return cls(states, states, states, costs, costs, 1, False, np.zeros(1, np.int32), states)
+
+    def arc_costs(self, acoustic_scale: float, insertion_penalty: float) -> np.ndarray:
+        """Cost of each arc under the weights, float64 (A,)."""
+        costs = self.graph_cost + np.float64(acoustic_scale) * self.acoustic_cost
+        costs += np.float64(insertion_penalty) * (self.word != 0)
+        return costs
+
+    def path_words(self, arcs: np.ndarray) -> list[int]:
+        """Word ids of a path."""
+        words = self.word[arcs]
+        word_ids: list[int] = words[words != 0].tolist()
+        return word_ids
+
+    def path_alignment(self, arcs: np.ndarray) -> np.ndarray:
+        """The pdf-id of each frame of a path: int32 (T,)."""
+        num_frames = self.frame[self.destination] - self.frame[self.source]
+        ends = np.cumsum(num_frames)
+        pieces = [self.pdf_ids[ends[arc] - num_frames[arc] : ends[arc]] for arc in arcs]
+        return np.concatenate([_no_frames(), *pieces])
 
 
 def best_path(lattice: Lattice, acoustic_scale: float, insertion_penalty: float = 0.0) -> list[int]:
@@ -53,23 +85,25 @@ def best_path(lattice: Lattice, acoustic_scale: float, insertion_penalty: float 
         acoustic_scale: factor on acoustic costs.
         insertion_penalty: cost of each word, natural log units; what is positive makes for fewer words.
     """
-    words = _find_best_path(
-        lattice.source,
-        lattice.destination,
-        lattice.word,
-        lattice.graph_cost,
-        lattice.acoustic_cost,
-        lattice.num_states,
-        acoustic_scale,
-        insertion_penalty,
-    )
-    return words.tolist()
+    return lattice.path_words(find_best_arcs(lattice, acoustic_scale, insertion_penalty))
+
+
+def find_best_arcs(lattice: Lattice, acoustic_scale: float, insertion_penalty: float = 0.0) -> np.ndarray:
+    """The path of least cost as its arcs, int32, in order; arguments as of `best_path`."""
+    costs = lattice.arc_costs(acoustic_scale, insertion_penalty)
+    arcs: np.ndarray = _find_best_arcs(lattice.source, lattice.destination, costs, lattice.num_states)
+    return arcs
 
 
 def of_raw_lattice(raw: kaldifst.Lattice, acoustic_scale: float, is_complete: bool) -> Lattice:
-    """Take over the search's own lattice: sort its states, give it one end, undo its acoustic scale."""
+    """Take over the search's own lattice.
+
+    Its states are sorted and get one end, the search's acoustic scale is undone, and what lies on no path
+    from start to end is dropped. Arcs that can only follow one another become one, so every path keeps its
+    words, its frames and, but for rounding, its costs.
+    """
     arcs = of_fst(raw)
-    rank = _sort_topologically(arcs.source, arcs.destination, arcs.start, arcs.num_states)
+    rank = sort_topologically(arcs.source, arcs.destination, arcs.start, arcs.num_states)
     last = np.flatnonzero(np.isfinite(arcs.final[:, 0]))
     end = arcs.num_states
     source = np.concatenate([rank[arcs.source], rank[last]])
@@ -79,74 +113,36 @@ def of_raw_lattice(raw: kaldifst.Lattice, acoustic_scale: float, is_complete: bo
         of_ends = np.broadcast_to(of_ends, last.shape)
         return np.concatenate([of_arcs, of_ends])[order].astype(dtype)
 
-    return Lattice(
+    compact = merge_chains(
         source[order],
         column(rank[arcs.destination], end, np.int32),
+        column(arcs.input_label, 0, np.int32),
         column(arcs.output_label, 0, np.int32),
         column(arcs.weight[:, 0], arcs.final[last, 0], np.float32),
         column(arcs.weight[:, 1] / acoustic_scale, arcs.final[last, 1] / acoustic_scale, np.float32),
-        arcs.num_states + 1,
-        is_complete,
+        end + 1,
+    )
+    source, destination, word, graph_cost, acoustic_cost, frame, pdf_ids = compact
+    return Lattice(
+        source, destination, word, graph_cost, acoustic_cost, len(frame), is_complete, frame, pdf_ids
     )
 
 
 @numba.njit(cache=True)
-def _sort_topologically(
-    source: np.ndarray, destination: np.ndarray, start: int, num_states: int
-) -> np.ndarray:
-    """Rank of each state: below those of all states that it leads to, and 0 for the start (Kahn's method)."""
-    first_arc = np.searchsorted(source, np.arange(num_states + 1))
-    ways_in = np.zeros(num_states, np.int32)
-    for state in destination:
-        ways_in[state] += 1
-    queue = np.empty(num_states, np.int32)
-    queue[0] = start
-    queued = 1
-    for state in range(num_states):
-        if ways_in[state] == 0 and state != start:
-            queue[queued] = state
-            queued += 1
-    rank = np.empty(num_states, np.int32)
-    done = 0
-    while done < queued:
-        state = queue[done]
-        rank[state] = done
-        done += 1
-        for arc in range(first_arc[state], first_arc[state + 1]):
-            ways_in[destination[arc]] -= 1
-            if ways_in[destination[arc]] == 0:
-                queue[queued] = destination[arc]
-                queued += 1
-    assert done == num_states, "a lattice has a cycle"
-    return rank
-
-
-@numba.njit(cache=True)
-def _find_best_path(
-    source: np.ndarray,
-    destination: np.ndarray,
-    word: np.ndarray,
-    graph_cost: np.ndarray,
-    acoustic_cost: np.ndarray,
-    num_states: int,
-    acoustic_scale: float,
-    insertion_penalty: float,
+def _find_best_arcs(
+    source: np.ndarray, destination: np.ndarray, costs: np.ndarray, num_states: int
 ) -> np.ndarray:
     cost = np.full(num_states, np.inf)
     cost[0] = 0.0
     best_arc = np.full(num_states, -1, np.int32)
     for arc in range(len(source)):
-        total = cost[source[arc]] + graph_cost[arc] + acoustic_scale * acoustic_cost[arc]
-        if word[arc] != 0:
-            total += insertion_penalty
+        total = cost[source[arc]] + costs[arc]
         if total < cost[destination[arc]]:
             cost[destination[arc]] = total
             best_arc[destination[arc]] = arc
-    words = []
+    path = []
     state = num_states - 1
     while state != 0:
-        arc = best_arc[state]
-        if word[arc] != 0:
-            words.append(word[arc])
-        state = source[arc]
-    return np.array(words[::-1], np.int32)
+        path.append(best_arc[state])
+        state = source[best_arc[state]]
+    return np.array(path[::-1], np.int32)

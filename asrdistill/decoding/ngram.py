@@ -1,42 +1,53 @@
-"""A word n-gram language model: interpolated Witten-Bell smoothing, kept in back-off form.
+"""A word n-gram language model in back-off form, estimated from transcripts.
 
-    p(w | h) = (c(h w) + t(h) p(w | h')) / (c(h) + t(h))
+The probability of every n-gram that was seen includes its share of the shorter histories' probability; a
+word that was never seen after h has backoff(h) p(w | h'). So an interpolated model is its own back-off form,
+and the probability of a seen word is never below its backed-off one.
 
-where t(h) is the number of different words seen after the history h, and h' is h without its first
-word. The unigram is interpolated in the same way with the uniform distribution over the vocabulary and
-the end of the sentence, so every word of the vocabulary has a probability after every history.
-
-For a word that was never seen after h this is backoff(h) p(w | h') with backoff(h) = t(h) / (c(h) + t(h)):
-the model is its own back-off form, and the probability of a seen word is never below its backed-off one.
-
-A word outside the vocabulary is no event: it is counted, it ends the history of the words after it.
-
-Source: Witten & Bell (1991), IEEE Trans. Inf. Theory 37(4); interpolated form as in Chen & Goodman (1998),
-section 2.6.
+How counts become probabilities: `smoothing.py`. Models of other programs: `arpa.py`.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from asrdistill.config import Config
+from asrdistill.corpus.source import UserPath
+from asrdistill.decoding.smoothing import (
+    SENTENCE_END,
+    SENTENCE_START,
+    History,
+    count_ngrams,
+    list_events,
+    smooth_kneser_ney,
+    smooth_witten_bell,
+)
 from asrdistill.decoding.transducer import Arcs
 from asrdistill.errors import CorpusError
 
-SENTENCE_START = "<s>"
-SENTENCE_END = "</s>"
-
-History = tuple[str, ...]
+SMOOTHINGS = {"witten_bell": smooth_witten_bell, "kneser_ney": smooth_kneser_ney}
 
 
 class NgramConfig(Config):
     """Settings of the language model."""
 
-    order: int = Field(3, ge=1, le=6, description="words in an n-gram, the predicted one included")
+    order: int = Field(
+        3, ge=1, le=6, description="words in an n-gram, the predicted one included; a file has its own order"
+    )
+    smoothing: Literal["witten_bell", "kneser_ney"] = Field(
+        "witten_bell",
+        description="how n-grams that were never seen get their probability, both interpolated; kneser_ney: "
+        "modified Kneser-Ney; a file brings its own",
+    )
+    path: UserPath | None = Field(
+        None,
+        description="ARPA file, gzipped or not, of a language model to use; none: one is estimated from the "
+        "training transcripts",
+    )
 
 
 @dataclass(frozen=True)
@@ -55,16 +66,49 @@ class Perplexity:
 
 
 @dataclass(frozen=True)
+class FileCoverage:
+    """How the words of a language model's file and those of the lexicon go together.
+
+    Attributes:
+        num_shared_words: words of the lexicon that the file has.
+        num_unknown_words: words of the lexicon that it does not have, and that share its <unk> equally.
+        num_missing_words: words of the lexicon that it does not have, nor <unk> instead: they cannot
+            be recognised.
+        num_dropped_words: words of the file that are not used: the lexicon does not have them, or in another
+            spelling, or their probability is zero.
+        num_dropped_ngrams: n-grams of the file, of two words or more, left out for a word of theirs.
+        upper_cased: whether the file's words were upper-cased to match.
+    """
+
+    num_shared_words: int
+    num_unknown_words: int
+    num_missing_words: int
+    num_dropped_words: int
+    num_dropped_ngrams: int
+    upper_cased: bool
+
+    def __str__(self) -> str:
+        """In words, for people."""
+        return (
+            f"{self.num_shared_words} words of the lexicon are in the file"
+            f"{' once upper-cased' if self.upper_cased else ''}, {self.num_unknown_words} share its <unk>, "
+            f"{self.num_missing_words} cannot be recognised; {self.num_dropped_words} words of the file "
+            f"are not used, {self.num_dropped_ngrams} n-grams with such words were dropped"
+        )
+
+
+@dataclass(frozen=True)
 class NgramModel:
     """An n-gram model in back-off form.
 
     Attributes:
         order: words in an n-gram.
         vocabulary: the words that have a probability, sorted; without sentence start and end.
-        log_probs: history -> word (or sentence end) -> log probability, for what was seen in training;
-            the empty history has every word.
+        log_probs: history -> word (or sentence end) -> log probability, for n-grams with one of their own;
+            the empty history has every word; with a history come all endings of it.
         log_backoffs: history -> log of the weight of the shorter history; of every history but the empty one.
-        num_oov: running words of the training text that lie outside the vocabulary.
+        num_oov: running words of the training text that lie outside the vocabulary; 0 where a file was read.
+        coverage: which words were found in the file that was read; none where the model was estimated.
     """
 
     order: int
@@ -72,6 +116,7 @@ class NgramModel:
     log_probs: dict[History, dict[str, float]]
     log_backoffs: dict[History, float]
     num_oov: int
+    coverage: FileCoverage | None = None
 
     def log_prob(self, word: str, history: Sequence[str]) -> float:
         """Log probability of a word, or of the sentence's end, after the words before it.
@@ -85,7 +130,8 @@ class NgramModel:
         """
         if word not in self.log_probs[()]:
             raise CorpusError(
-                f"language model: word {word!r} is not in the vocabulary; add it to the lexicon"
+                f"language model: word {word!r} is not in the vocabulary; add it to the lexicon, and to the "
+                "file of language_model.path where that is set"
             )
         context = self.longest_context(tuple(history))
         cost = 0.0
@@ -107,7 +153,7 @@ class NgramModel:
         log_prob, num_events, num_oov = 0.0, 0, 0
         for words in sentences:
             num_oov += sum(word not in vocabulary for word in words)
-            for word, history in _events(words, self.order, vocabulary):
+            for word, history in list_events(words, self.order, vocabulary):
                 log_prob += self.log_prob(word, history)
                 num_events += 1
         perplexity = math.exp(-log_prob / num_events) if num_events else math.nan
@@ -149,26 +195,22 @@ def estimate_ngrams(
     Args:
         sentences: the words of each training transcript.
         vocabulary: every word that the model shall know (the lexicon's words).
+        config: order and smoothing.
 
     Raises:
         CorpusError: the vocabulary is empty.
     """
-    words = tuple(sorted(set(vocabulary)))
-    if not words:
-        raise CorpusError("language model: the vocabulary is empty; give a lexicon with at least one word")
-    counts, num_oov = _count_ngrams(sentences, set(words), config.order)
+    words = list_vocabulary(vocabulary)
+    counts, num_oov = count_ngrams(sentences, config.order, set(words))
     uniform = -math.log(len(words) + 1)
     log_probs: dict[History, dict[str, float]] = {(): dict.fromkeys((*words, SENTENCE_END), uniform)}
     model = NgramModel(config.order, words, log_probs, {}, num_oov)
     # Shorter histories first: a longer one is interpolated with what is already there.
-    for history in sorted(counts, key=len):
-        followers = counts[history]
-        total = followers.total() + len(followers)
-        log_backoff = math.log(len(followers) / total)
-        shorter = history[1:]
+    for history, discounted, backoff in SMOOTHINGS[config.smoothing](counts):
+        shorter, log_backoff = history[1:], math.log(backoff)
         seen = {
-            word: math.log(count / total + math.exp(log_backoff + model.log_prob(word, shorter)))
-            for word, count in followers.items()
+            word: math.log(probability + math.exp(log_backoff + model.log_prob(word, shorter)))
+            for word, probability in discounted.items()
         }
         if history:
             model.log_backoffs[history] = log_backoff
@@ -179,26 +221,13 @@ def estimate_ngrams(
     return model
 
 
-def _count_ngrams(
-    sentences: Iterable[Sequence[str]], vocabulary: set[str], order: int
-) -> tuple[dict[History, Counter[str]], int]:
-    counts: dict[History, Counter[str]] = {}
-    num_oov = 0
-    for words in sentences:
-        num_oov += sum(word not in vocabulary for word in words)
-        for word, history in _events(words, order, vocabulary):
-            for first in range(len(history) + 1):
-                counts.setdefault(history[first:], Counter())[word] += 1
-    return counts, num_oov
+def list_vocabulary(vocabulary: Iterable[str]) -> tuple[str, ...]:
+    """The words, sorted.
 
-
-def _events(words: Sequence[str], order: int, vocabulary: set[str]) -> Iterator[tuple[str, History]]:
-    """Each known word and the sentence's end, with the known words before it (order - 1 at most)."""
-    history: History = (SENTENCE_START,)[: order - 1]
-    for word in words:
-        if word in vocabulary:
-            yield word, history
-            history = (*history, word)[-(order - 1) :] if order > 1 else ()
-        else:
-            history = ()
-    yield SENTENCE_END, history
+    Raises:
+        CorpusError: there is none.
+    """
+    words = tuple(sorted(set(vocabulary)))
+    if not words:
+        raise CorpusError("language model: the vocabulary is empty; give a lexicon with at least one word")
+    return words

@@ -1,7 +1,8 @@
-"""Cepstra with differences, the features of the Gaussian models.
+"""Cepstra, and two ways to show the Gaussian models how they change: differences, and neighbours.
 
 Diagonal Gaussians want coefficients that are nearly uncorrelated: the cosine transform of the normalised
-log-mel frames, 13 coefficients, with first and second differences over +-2 frames (Kaldi's `add-deltas`).
+log-mel frames, 13 coefficients, with first and second differences over +-2 frames (Kaldi's `add-deltas`), or
+with neighbouring frames beside them (Kaldi's `splice-feats`) for a transform to choose from.
 """
 
 import numpy as np
@@ -13,10 +14,26 @@ DIMENSION = 3 * NUM_CEPSTRA
 
 
 def compute_cepstra(log_mel: np.ndarray) -> np.ndarray:
-    """Cepstra and their differences, float32 (frames, 39), of log-mel frames (frames, bins)."""
-    static = dct(log_mel.astype(np.float32), type=2, norm="ortho", axis=1)[:, :NUM_CEPSTRA]
-    first = _differences(static)
-    return np.concatenate([static, first, _differences(first)], axis=1).astype(np.float32)
+    """Cepstra, float32 (frames, 13), of log-mel frames (frames, bins)."""
+    cepstra = dct(log_mel.astype(np.float32), type=2, norm="ortho", axis=1)
+    return np.ascontiguousarray(cepstra[:, :NUM_CEPSTRA], np.float32)
+
+
+def add_deltas(cepstra: np.ndarray) -> np.ndarray:
+    """Cepstra (frames, 13), their first and their second differences, float32 (frames, 39)."""
+    first = _differences(cepstra)
+    return np.concatenate([cepstra, first, _differences(first)], axis=1).astype(np.float32)
+
+
+def splice(cepstra: np.ndarray, context: int) -> np.ndarray:
+    """Each frame between its neighbours, float32 (frames, (2 * context + 1) * 13), the earliest first.
+
+    The ends are repeated beyond the utterance.
+    """
+    num_frames, num_coefficients = cepstra.shape
+    wanted = np.arange(num_frames)[:, None] + np.arange(-context, context + 1)
+    spliced = cepstra[np.clip(wanted, 0, num_frames - 1)]
+    return spliced.reshape(num_frames, (2 * context + 1) * num_coefficients).astype(np.float32, copy=False)
 
 
 def _differences(frames: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def to_json(node: Node) -> dict[str, Any]:
     return {
         "ask": node.side,
         "phones": " ".join(node.phones),
-        "gain": round(node.gain, 2),
+        "gain": node.gain,
         "yes": to_json(node.yes),
         "no": to_json(node.no),
     }

@@ -3,8 +3,8 @@
 Every phone is a left-to-right chain of three emitting states, each with a self-loop, none skippable. A
 triphone is a phone between two neighbours, across word boundaries; its states are tied by a decision tree for
 each state of each phone. Silence depends on no neighbour, and stands for what is before and after the
-utterance. Monophones are trees of one leaf each. Everything else asks `TiedStates` and never computes a pdf-id
-itself.
+utterance. Monophones are trees of one leaf each. Everything else asks `TiedStates` and never computes a
+pdf-id itself.
 
 A triphone state's code is ((left * P + phone) * P + right) * 3 + state, of phone ids; P phones.
 """
@@ -23,6 +23,8 @@ from asrdistill.hmm.decision_tree import Leaf, Node, leaves, of_json, tabulate, 
 
 SILENCE_PHONE = "SIL"
 NUM_STATES_PER_PHONE = 3
+# Stands for pdf-id and code of a frame that has none.
+NOT_ALIGNED = -1
 SCHEMA = 2
 
 
@@ -43,7 +45,9 @@ class TiedStates:
         """Give each of the three states of each phone, and of silence, a pdf-id of its own."""
         names = list_phones(phones)
         first = range(0, NUM_STATES_PER_PHONE * len(names), NUM_STATES_PER_PHONE)
-        return cls(names, tuple(tuple(Leaf(i + state) for state in range(NUM_STATES_PER_PHONE)) for i in first))
+        return cls(
+            names, tuple(tuple(Leaf(i + state) for state in range(NUM_STATES_PER_PHONE)) for i in first)
+        )
 
     @property
     def num_pdfs(self) -> int:

@@ -1,148 +1,225 @@
-"""Viterbi training of monophone GMM-HMMs from a flat start, and forced alignment.
+"""Viterbi training of GMM-HMMs from a flat start: monophones, triphones, triphones on LDA+MLLT features.
 
-Source: the scheme of Kaldi's `steps/train_mono.sh`: equal division first, then alternately the best path
-of every utterance and new mixtures, with more Gaussians as it goes on.
-Differs: full Viterbi without a beam; no transition probabilities (hmm/graph.py says why).
+Source: the scheme of Kaldi's `steps/train_mono.sh`, `train_deltas.sh` and `train_lda_mllt.sh`: equal division
+first; then, in each step, alternately the best path of every utterance and new mixtures, with more Gaussians
+as it goes on; each step's decision trees are grown on the alignments of the one before.
+Differs: no transition probabilities (hmm/graph.py says why); what stands beside an utterance is silence.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.errors import CorpusError
-from asrdistill.hmm.gmm import DiagonalGmm, GmmStatistics, grow_mixtures
-from asrdistill.hmm.graph import UtteranceGraph, build_equal_alignment, build_utterance_graph
-from asrdistill.hmm.topology import TiedStates
-from asrdistill.hmm.viterbi import find_best_path
+from asrdistill.features.cepstra import splice
+from asrdistill.hmm.aligner import SPLICE_CONTEXT, Aligner, FeatureTransform, Speech
+from asrdistill.hmm.gmm import DiagonalGmm, accumulate, grow_mixtures
+from asrdistill.hmm.graph import Pronunciations, build_equal_alignment, build_utterance_graph
+from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
+from asrdistill.hmm.transforms import estimate_lda, estimate_mllt, transform_gmm
+from asrdistill.hmm.tree_growing import TiedStatesConfig, accumulate_statistics, grow_trees
+from asrdistill.hmm.viterbi import GraphSet, find_best_paths, list_spans
 from asrdistill.progress import say, track
 
-FRAMES_A_BLOCK = 1 << 20
+Step = Literal["monophone", "triphone", "lda_mllt"]
+STEPS: tuple[Step, ...] = ("monophone", "triphone", "lda_mllt")
+# Share of a step's iterations in which mixtures grow.
+GROWING_SHARE = 0.75
+# Frames that an utterance must have beyond those of its shortest path to be trained on.
+SPARE_FRAMES = 6
+LDA_FRAMES = 500_000
 
 
-class AlignmentConfig(Config):
-    """How frames get their hard targets: training of the Gaussian models that align the speech."""
+class StepConfig(Config):
+    """One step of the training of the aligner."""
 
-    num_iterations: int = Field(30, ge=1, description="passes of estimation over the training split")
-    num_gaussians: int = Field(1500, ge=1, description="Gaussians in all mixtures together, at the end")
-    last_growing_iteration: int = Field(20, ge=1, description="iteration after which mixtures grow no more")
-    realign_every: int = Field(2, ge=1, description="iterations between two alignments, after the tenth")
-    max_unaligned: float = Field(
-        0.05, ge=0, le=1, description="share of the utterances of any split that may stay without alignment"
+    num_iterations: int = Field(20, ge=1, description="passes of estimation over the training split")
+    realign_every: int = Field(5, ge=1, description="iterations between two alignments")
+    num_gaussians: int = Field(9000, ge=1, description="Gaussians in all mixtures together, at the end")
+
+
+class LdaMlltConfig(StepConfig):
+    """The step on features that are transformed to suit diagonal Gaussians."""
+
+    dimension: int = Field(40, ge=1, le=91, description="coefficients that LDA keeps of 7 spliced frames")
+    mllt_at: tuple[int, ...] = Field((2, 4, 6, 12), description="iterations that estimate MLLT anew")
+
+
+class GmmConfig(Config):
+    """How the Gaussian models that align the speech are trained."""
+
+    last_step: Step = Field("lda_mllt", description="how far: monophone, triphone or lda_mllt")
+    monophone: StepConfig = Field(
+        StepConfig(num_iterations=24, realign_every=1, num_gaussians=1500), description="first step"
     )
+    triphone: StepConfig = Field(StepConfig(), description="second step: on cepstra with differences")
+    lda_mllt: LdaMlltConfig = Field(LdaMlltConfig(), description="third step")
+    tied_states: TiedStatesConfig = Field(TiedStatesConfig(), description="how triphone states are tied")
 
 
-@dataclass(frozen=True)
-class TrainingUtterance:
-    """What the aligner needs of an utterance.
-
-    Attributes:
-        id: of the utterance.
-        words: its transcript.
-        cepstra: float32 (frames, 39).
-    """
-
-    id: str
-    words: Sequence[str]
-    cepstra: np.ndarray
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The best path of one utterance.
-
-    Attributes:
-        pdf_ids: int32 (frames,).
-        words: int32 (frames,), position in the transcript of the word spoken; silence: -1.
-        log_likelihood: of the path, natural logarithm.
-    """
-
-    pdf_ids: np.ndarray
-    words: np.ndarray
-    log_likelihood: float
-
-
-def align_utterance(gmm: DiagonalGmm, cepstra: np.ndarray, graph: UtteranceGraph) -> Alignment | None:
-    """Force-align one utterance; None where it has too few frames for its transcript."""
-    if len(cepstra) < max(graph.min_frames, 1):
-        return None
-    log_likelihoods = gmm.log_likelihoods(torch.from_numpy(cepstra)).numpy()
-    found = find_best_path(log_likelihoods, graph)
-    if found is None:
-        return None
-    states, score = found
-    return Alignment(graph.pdf_ids[states], graph.words[states], score)
-
-
+@dataclass
 class GmmTrainer:
-    """Trains the mixtures on one split, holding its cepstra in memory (156 bytes a frame)."""
+    """Trains the mixtures on one split, holding its features in memory (some 220 bytes a frame).
 
-    def __init__(
-        self,
-        utterances: Sequence[TrainingUtterance],
-        pronunciations: Mapping[str, Sequence[Sequence[str]]],
-        tied_states: TiedStates,
-        config: AlignmentConfig,
-    ) -> None:
-        self.config = config
-        self.num_pdfs = tied_states.num_pdfs
-        graphs = [build_utterance_graph(u.words, pronunciations, tied_states) for u in utterances]
-        usable = [
-            i
-            for i, (u, g) in enumerate(zip(utterances, graphs, strict=True))
-            if len(u.cepstra) >= g.min_frames + 6
+    Attributes:
+        speech: the training split; what is too short for its transcript is left out.
+        pronunciations: of its words.
+        phones: names of all phones.
+        config: how to train.
+        imported: codes of an alignment of another system, int32 (N,), -1 where there is none: then triphones
+            are tied by it and mixtures trained on it, and nothing is aligned.
+    """
+
+    speech: Speech
+    pronunciations: Pronunciations
+    phones: set[str]
+    config: GmmConfig
+    imported: np.ndarray | None = None
+    graphs: GraphSet = field(init=False)
+    codes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.monophones = TiedStates.of_monophones(self.phones)
+        if self.imported is None:
+            self._align_equally()
+        else:
+            self.codes = self.imported
+
+    def _align_equally(self) -> None:
+        graphs = [
+            build_utterance_graph(words, self.pronunciations, self.monophones)
+            for words in self.speech.transcripts
         ]
+        lengths = self.speech.num_frames
+        usable = [n for n, graph in enumerate(graphs) if lengths[n] >= graph.min_frames + SPARE_FRAMES]
         if not usable:
             raise CorpusError(
-                f"alignment: none of the {len(utterances)} training utterances has the frames that its "
+                f"alignment: none of the {len(graphs)} training utterances has the frames that its "
                 "transcript needs (3 a phone); look at transcripts, recordings and corpus.sampling_rate_hz"
             )
-        if len(usable) < len(utterances):
-            say(f"  {len(utterances) - len(usable)} utterances are too short to train the aligner on")
-        self.utterances = [utterances[i] for i in usable]
-        self.graphs = [graphs[i] for i in usable]
-        self.pdf_ids = [
-            build_equal_alignment(u.words, pronunciations, tied_states, len(u.cepstra))
-            for u in self.utterances
-        ]
-
-    def train(self) -> DiagonalGmm:
-        """Run all iterations and return the final mixtures."""
-        frames = np.concatenate([u.cepstra for u in self.utterances])
-        gmm = DiagonalGmm.flat(
-            self.num_pdfs, torch.from_numpy(frames.mean(0)), torch.from_numpy(frames.var(0)) + 1e-3
+        if len(usable) < len(graphs):
+            say(f"  {len(graphs) - len(usable)} utterances are too short to train the aligner on")
+            self.speech = self.speech.select(usable)
+        self.graphs = GraphSet.of([graphs[number] for number in usable])
+        # The code of every frame's triphone state by the latest alignment; -1: not aligned.
+        self.codes = np.concatenate(
+            [
+                build_equal_alignment(words, self.pronunciations, self.monophones, length)
+                for words, length in zip(self.speech.transcripts, self.speech.num_frames, strict=True)
+            ]
         )
-        for iteration in track(range(self.config.num_iterations), "GMM training", unit="iteration"):
-            if iteration > 0 and (iteration <= 10 or iteration % self.config.realign_every == 0):
-                self._realign(gmm, iteration)
-            gmm = self._reestimate(gmm)
-            growing = (iteration + 1) / self.config.last_growing_iteration
-            if iteration > 0 and growing <= 1:
-                target = round(self.num_pdfs + (self.config.num_gaussians - self.num_pdfs) * growing)
-                gmm = grow_mixtures(gmm, max(target, self.num_pdfs))
-        return gmm
 
-    def _realign(self, gmm: DiagonalGmm, iteration: int) -> None:
-        total, num_frames = 0.0, 0
-        for index, (utterance, graph) in enumerate(zip(self.utterances, self.graphs, strict=True)):
-            path = align_utterance(gmm, utterance.cepstra, graph)
-            assert path is not None, utterance.id
-            self.pdf_ids[index] = path.pdf_ids
-            total += path.log_likelihood
-            num_frames += len(path.pdf_ids)
-        if iteration % 5 == 0:
-            say(
-                f"  iteration {iteration}: {gmm.num_components} Gaussians, "
-                f"{total / num_frames:.2f} log-likelihood a frame"
-            )
+    def train(self) -> Aligner:
+        """Run all steps and return the last one's aligner."""
+        if self.imported is not None:
+            return self._train_triphones()
+        steps: dict[Step, Callable[[], Aligner]] = {
+            "monophone": self._train_monophones,
+            "triphone": self._train_triphones,
+            "lda_mllt": self._train_lda_mllt,
+        }
+        for step in STEPS:
+            aligner = steps[step]()
+            if step == self.config.last_step:
+                break
+        return aligner
 
-    def _reestimate(self, gmm: DiagonalGmm) -> DiagonalGmm:
-        statistics = GmmStatistics.zeros_for(gmm)
-        cepstra = torch.from_numpy(np.concatenate([u.cepstra for u in self.utterances]))
-        pdf_ids = torch.from_numpy(np.concatenate(self.pdf_ids)).long()
-        for frames, ids in zip(cepstra.split(FRAMES_A_BLOCK), pdf_ids.split(FRAMES_A_BLOCK), strict=True):
-            statistics.accumulate(gmm, frames, ids)
-        return statistics.estimate(gmm)
+    def _train_monophones(self) -> Aligner:
+        return _StepTrainer(
+            self, "monophone", self.config.monophone, self.monophones, FeatureTransform()
+        ).run()
+
+    def _train_triphones(self) -> Aligner:
+        transform = FeatureTransform()
+        tied_states = self._grow_trees(transform.apply_to_all(self.speech))
+        return _StepTrainer(self, "triphone", self.config.triphone, tied_states, transform).run()
+
+    def _train_lda_mllt(self) -> Aligner:
+        config = self.config.lda_mllt
+        transform = FeatureTransform(self._estimate_lda(config.dimension))
+        tied_states = self._grow_trees(transform.apply_to_all(self.speech))
+        return _StepTrainer(self, "lda_mllt", config, tied_states, transform, config.mllt_at).run()
+
+    def _grow_trees(self, features: np.ndarray) -> TiedStates:
+        aligned = self.codes != NOT_ALIGNED
+        statistics = accumulate_statistics(self.codes[aligned], features[aligned])
+        tied_states = grow_trees(statistics, self.phones, self.config.tied_states)
+        say(f"  {len(statistics.codes):,} triphone states seen, tied to {tied_states.num_pdfs:,}")
+        return tied_states
+
+    def _estimate_lda(self, dimension: int) -> np.ndarray:
+        """The transform that tells the latest step's tied states apart, on evenly taken utterances."""
+        stride = max(len(self.codes) // LDA_FRAMES, 1)
+        spans = list_spans(self.speech.frame_starts)[::stride]
+        spliced = np.concatenate([splice(self.speech.cepstra[span], SPLICE_CONTEXT) for span in spans])
+        pdf_ids = self.table_of_latest[np.concatenate([self.codes[span] for span in spans])]
+        aligned = np.concatenate([self.codes[span] for span in spans]) != NOT_ALIGNED
+        return estimate_lda(spliced[aligned], pdf_ids[aligned], dimension)
+
+    def keep(self, aligner: Aligner, features: np.ndarray) -> None:
+        """Align the split by a step's result, for the next step to start from."""
+        self.realign(features, aligner.tied_states, aligner.gmm)
+        self.table_of_latest = aligner.tied_states.table
+
+    def realign(self, features: np.ndarray, tied_states: TiedStates, gmm: DiagonalGmm) -> float:
+        """Find the best path of every utterance; returns the log-likelihood a frame."""
+        starts = self.speech.frame_starts
+        paths, scores = find_best_paths(features, starts, self.graphs, tied_states.table, gmm)
+        offsets = np.repeat(self.graphs.state_starts[:-1], self.speech.num_frames)
+        self.codes = np.where(paths >= 0, self.graphs.codes[offsets + paths], NOT_ALIGNED)
+        found = np.isfinite(scores)
+        return float(scores[found].sum() / max(self.speech.num_frames[found].sum(), 1))
+
+
+@dataclass
+class _StepTrainer:
+    """One step, from one Gaussian for each tied state to full mixtures."""
+
+    trainer: GmmTrainer
+    name: Step
+    config: StepConfig
+    tied_states: TiedStates
+    transform: FeatureTransform
+    mllt_at: Sequence[int] = ()
+
+    def run(self) -> Aligner:
+        trainer, config = self.trainer, self.config
+        self.features = self.transform.apply_to_all(trainer.speech)
+        self.gmm = DiagonalGmm.of_frames(self.features, self._pdf_ids(), self.tied_states.num_pdfs)
+        last_growing = max(round(GROWING_SHARE * config.num_iterations), 1)
+        log_likelihood = np.nan
+        for iteration in track(range(1, config.num_iterations + 1), f"GMM {self.name}", unit="iteration"):
+            if iteration in self.mllt_at:
+                self._estimate_mllt()
+            if iteration % config.realign_every == 0 and trainer.imported is None:
+                log_likelihood = trainer.realign(self.features, self.tied_states, self.gmm)
+            self.gmm = accumulate(self.gmm, self.features, self._pdf_ids()).estimate(self.gmm)
+            if iteration <= last_growing:
+                few = self.tied_states.num_pdfs
+                target = round(few + (config.num_gaussians - few) * iteration / last_growing)
+                self.gmm = grow_mixtures(self.gmm, max(target, few))
+        aligner = Aligner(self.tied_states, self.gmm, self.transform)
+        how_well = ""
+        if trainer.imported is None:
+            trainer.keep(aligner, self.features)
+            how_well = f", {log_likelihood:.2f} log-likelihood a frame at the last realignment"
+        say(
+            f"  {self.name}: {self.tied_states.num_pdfs:,} tied states, {self.gmm.num_components:,} "
+            f"Gaussians{how_well}"
+        )
+        return aligner
+
+    def _pdf_ids(self) -> np.ndarray:
+        codes = self.trainer.codes
+        return np.where(codes == NOT_ALIGNED, NOT_ALIGNED, self.tied_states.table[codes])
+
+    def _estimate_mllt(self) -> None:
+        matrix = estimate_mllt(self.features, self.gmm, self._pdf_ids())
+        assert self.transform.matrix is not None
+        self.transform = FeatureTransform(matrix @ self.transform.matrix)
+        self.features = self.features @ matrix.T
+        self.gmm = transform_gmm(self.gmm, matrix)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from asrdistill.features.context import gather_windows
-from asrdistill.hmm.alignment import NOT_ALIGNED
+from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.acoustic_model import AcousticModel
 
 

@@ -102,6 +102,7 @@ def build_report(
     num_tied_states: int,
     teachers: Sequence[System],
     ensemble: System,
+    aligner: System,
     students: Sequence[System],
     ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
     soft_targets: Mapping[str, Any],
@@ -117,6 +118,7 @@ def build_report(
         num_tied_states: size of the models' output.
         teachers: one system each; their mean is the baseline.
         ensemble: the system that averages the teachers.
+        aligner: the Gaussian mixtures that made the hard targets.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
@@ -140,6 +142,7 @@ def build_report(
             "baseline": baseline,
             "ensemble": dict(ensemble),
             "distilled": dict(chosen[0]),
+            "aligner": dict(aligner),
             **by_name,
         },
         "transfer": compute_transfer(baseline, ensemble, chosen[0]),

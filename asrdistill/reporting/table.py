@@ -33,7 +33,7 @@ class Row:
     """One system of the table, as text.
 
     Attributes:
-        role: "baseline", "ensemble" or "distilled".
+        role: "aligner", "baseline", "ensemble" or "distilled".
         system: what the row is called.
         note: a student's temperature, and why it is singled out; empty for others.
         chosen: whether it is the student that was chosen on dev.
@@ -59,9 +59,10 @@ class TransferRow:
 
 
 def list_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The rows of the table: baseline, ensemble, and every student by hard weight."""
+    """The rows of the table: aligner, baseline, ensemble, and every student by hard weight."""
     systems = report["systems"]
     return [
+        _row("aligner", "GMM-HMM that made the targets", systems["aligner"]),
         _row("baseline", f"baseline (mean of {report['num_teachers']})", systems["baseline"]),
         _row("ensemble", f"{report['num_teachers']}x ensemble", systems["ensemble"]),
         *(_row("distilled", name_student(student), student) for student in _students(report)),

@@ -1,21 +1,34 @@
 """Transcripts to a pdf-id for every frame: GMM-HMMs from a flat start, then forced alignment."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
 from asrdistill.corpus.lexicon import Lexicon
-from asrdistill.corpus.manifest import Utterance, read_manifest
+from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.errors import CorpusError
 from asrdistill.experiment import Experiment
 from asrdistill.features.cepstra import compute_cepstra
 from asrdistill.features.frame_store import FrameStore
-from asrdistill.hmm.alignment import read_unaligned, write_alignments
-from asrdistill.hmm.gmm import DiagonalGmm
-from asrdistill.hmm.graph import build_utterance_graph
-from asrdistill.hmm.topology import TiedStates
-from asrdistill.hmm.training import GmmTrainer, TrainingUtterance, align_utterance
+from asrdistill.hmm.aligner import Alignment, Speech
+from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignments
+from asrdistill.hmm.ctm import read_ctm_frames, write_ctm
+from asrdistill.hmm.graph import SILENCE_WORD
+from asrdistill.hmm.imported import ImportedAlignmentConfig, list_files, read_imported
+from asrdistill.hmm.textgrid import write_textgrids
+from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
+from asrdistill.hmm.training import GmmTrainer
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.batches import Diversity
+from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.realignment import compute_log_priors, compute_scaled_log_likelihoods, realign_utterance
+from asrdistill.nn.training import Objective, Trainer
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
-SETTINGS = ("alignment",)
+SETTINGS = ("alignment", "realignment")
 READS = (
     "prepare/lexicon.txt",
     *(f"prepare/manifests/{split}.jsonl" for split in SPLITS),
@@ -24,68 +37,166 @@ READS = (
 WRITES = (
     "align/tied_states.json",
     "align/gmm.safetensors",
+    "align/transform.safetensors",
     *(f"align/{split}.{kind}" for split in SPLITS for kind in ("npy", "json", "words.ctm", "phones.ctm")),
 )
 
 
+def list_external_inputs(recipe: Recipe) -> list[Path]:
+    """Files outside the experiment whose contents the result depends on."""
+    questions, imported = recipe.alignment.gmm.tied_states.questions, recipe.alignment.imported
+    files = [questions.absolute()] if questions and questions.is_file() else []
+    return files + (list_files(imported) if imported else [])
+
+
 def run(recipe: Recipe, experiment: Experiment) -> None:
-    """Train the aligner on the training split and align every split with it."""
-    folder = experiment.stage_dir("align")
+    """Train the aligner and align every split with it, or take over the alignments of another system."""
     lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
-    tied_states = TiedStates.of_monophones(lexicon.phones)
-    train = _read_split(experiment, "train")
-    gmm = GmmTrainer(train, lexicon.pronunciations, tied_states, recipe.alignment).train()
-    gmm.write(folder / "gmm.safetensors")
+    speech = {split: _read_split(experiment, split) for split in SPLITS}
+    config = recipe.alignment.gmm
+    if recipe.alignment.imported:
+        found = _import_alignments(recipe, recipe.alignment.imported, speech, lexicon)
+        codes = _join_codes(speech["train"], found["train"])
+        aligner = GmmTrainer(speech["train"], lexicon.pronunciations, lexicon.phones, config, codes).train()
+    else:
+        aligner = GmmTrainer(speech["train"], lexicon.pronunciations, lexicon.phones, config).train()
+        found = {split: aligner.align(speech[split], lexicon.pronunciations) for split in SPLITS}
     for split in SPLITS:
-        utterances = train if split == "train" else _read_split(experiment, split)
-        _align_split(recipe, experiment, split, utterances, gmm, lexicon, tied_states)
-    tied_states.write(folder / "tied_states.json")
+        _publish(recipe, experiment, split, speech[split], found[split], aligner.tied_states)
+    if recipe.realignment.realign == "dnn":
+        _realign(recipe, experiment, speech, lexicon, aligner.tied_states)
+    aligner.write(experiment.stage_dir("align"))
 
 
-def _read_split(experiment: Experiment, split: str) -> list[TrainingUtterance]:
+def _import_alignments(
+    recipe: Recipe, config: ImportedAlignmentConfig, speech: Mapping[str, Speech], lexicon: Lexicon
+) -> dict[str, list[Alignment | None]]:
+    """Phones of another system, as triphone states; which words they belong to, it does not say."""
+    monophones = TiedStates.of_monophones(lexicon.phones)
+    found: dict[str, list[Alignment | None]] = {}
+    for split in SPLITS:
+        num_frames = dict(zip(speech[split].ids, speech[split].num_frames.tolist(), strict=True))
+        codes = read_imported(config, split, num_frames, recipe.features.frame_shift_s, monophones)
+        found[split] = [
+            None if one is None else Alignment(one, np.full(len(one), SILENCE_WORD, np.int32), 0.0)
+            for one in codes.values()
+        ]
+    return found
+
+
+def _join_codes(speech: Speech, alignments: Sequence[Alignment | None]) -> np.ndarray:
+    """The code of every frame of a split, int32 (frames,), -1 where there is none."""
+    return np.concatenate(
+        [
+            np.full(length, NOT_ALIGNED, np.int32) if alignment is None else alignment.codes
+            for length, alignment in zip(speech.num_frames, alignments, strict=True)
+        ]
+    )
+
+
+def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
+    """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance."""
+    shift_s = recipe.features.frame_shift_s
+    for split in SPLITS:
+        found = {}
+        for kind in ("words", "phones"):
+            path = experiment.stage_dir("align") / f"{split}.{kind}.ctm"
+            found[kind] = read_ctm_frames(path, shift_s)
+            write_ctm(out_dir / path.name, found[kind], shift_s)
+        store = FrameStore(experiment.stage_dir("features"), split)
+        lengths = dict(zip(store.utterance_ids, np.diff(store.starts).tolist(), strict=True))
+        words = {name: found["words"].get(name, []) for name in found["phones"]}
+        write_textgrids(out_dir / split, words, found["phones"], lengths, shift_s)
+        say(f"  {out_dir / split}: {len(words)} TextGrids")
+
+
+def _read_split(experiment: Experiment, split: str) -> Speech:
     store = FrameStore(experiment.stage_dir("features"), split)
-    utterances: list[Utterance] = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
+    utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
     assert [u.id for u in utterances] == store.utterance_ids
-    return [
-        TrainingUtterance(utterance.id, utterance.words, compute_cepstra(store.frames_of(index)))
-        for index, utterance in enumerate(utterances)
-    ]
+    cepstra = [compute_cepstra(store.frames_of(index)) for index in range(len(store))]
+    return Speech.of(store.utterance_ids, [u.words for u in utterances], cepstra)
 
 
-def _align_split(
+def _publish(
     recipe: Recipe,
     experiment: Experiment,
     split: str,
-    utterances: list[TrainingUtterance],
-    gmm: DiagonalGmm,
-    lexicon: Lexicon,
+    speech: Speech,
+    alignments: Sequence[Alignment | None],
     tied_states: TiedStates,
 ) -> None:
+    """Write a split's alignments, and tell, or refuse, what could not be aligned."""
     folder = experiment.stage_dir("align")
-    alignments = {
-        u.id: align_utterance(
-            gmm, u.cepstra, build_utterance_graph(u.words, lexicon.pronunciations, tied_states)
-        )
-        for u in track(utterances, f"align {split}")
-    }
     write_alignments(
         folder,
         split,
-        alignments,
-        {u.id: len(u.cepstra) for u in utterances},
-        {u.id: u.words for u in utterances},
+        dict(zip(speech.ids, alignments, strict=True)),
+        dict(zip(speech.ids, speech.num_frames.tolist(), strict=True)),
+        dict(zip(speech.ids, speech.transcripts, strict=True)),
         tied_states,
         recipe.features.frame_shift_s,
     )
     unaligned = read_unaligned(folder, split)
-    say(f"  {split}: {len(utterances) - len(unaligned)} of {len(utterances)} utterances aligned")
+    say(f"  {split}: {len(alignments) - len(unaligned)} of {len(alignments)} utterances aligned")
     if not unaligned:
         return
     named = ", ".join(unaligned[:10])
-    if len(unaligned) > recipe.alignment.max_unaligned * len(utterances):
+    if len(unaligned) > recipe.alignment.max_unaligned * len(alignments):
         raise CorpusError(
-            f"split {split}: {len(unaligned)} of {len(utterances)} utterances have too few frames for their "
+            f"split {split}: {len(unaligned)} of {len(alignments)} utterances have too few frames for their "
             f"transcripts ({named}); at most a share of {recipe.alignment.max_unaligned:g} may stay without "
             "alignment: look at their transcripts and recordings, or raise alignment.max_unaligned"
         )
     say(f"  {split}: too few frames for the transcript, not aligned: {named}")
+
+
+def _realign(
+    recipe: Recipe,
+    experiment: Experiment,
+    speech: Mapping[str, Speech],
+    lexicon: Lexicon,
+    tied_states: TiedStates,
+) -> None:
+    """Train a network on the mixtures' alignment, and align every split with it."""
+    stores = {split: FrameStore(experiment.stage_dir("features"), split) for split in SPLITS}
+    folder = experiment.stage_dir("align")
+    pdf_ids = {split: read_pdf_ids(folder, split, stores[split].num_frames) for split in ("train", "dev")}
+    model = _train_network(recipe, stores, pdf_ids, tied_states.num_pdfs, folder).in_compute_dtype()
+    log_priors = compute_log_priors(pdf_ids["train"], tied_states.num_pdfs)
+    for split, store in stores.items():
+        alignments = []
+        for index in track(range(len(store)), f"realign {split}"):
+            scores = compute_scaled_log_likelihoods(model, log_priors, store.frames_of(index))
+            words = speech[split].transcripts[index]
+            alignments.append(realign_utterance(scores, words, lexicon.pronunciations, tied_states))
+        _publish(recipe, experiment, split, speech[split], alignments, tied_states)
+
+
+def _train_network(
+    recipe: Recipe,
+    stores: Mapping[str, FrameStore],
+    pdf_ids: Mapping[str, np.ndarray],
+    num_pdfs: int,
+    folder: Path,
+) -> AcousticModel:
+    """The network that aligns."""
+    train, dev = (
+        LabelledFrames(stores[split].frames, stores[split].starts, pdf_ids[split])
+        for split in ("train", "dev")
+    )
+    config = recipe.realignment
+    trainer = Trainer(
+        model_config=config.model,
+        num_bins=recipe.features.num_mel_bins,
+        num_pdfs=num_pdfs,
+        config=config.training,
+        objective=Objective((1.0,)),
+        train_frames=train,
+        dev_frames=dev,
+        names=["realigner"],
+        seeds=[config.seed],
+        diversity=Diversity(config.seed),
+        checkpoint_path=folder / "realigner.checkpoint.safetensors",
+    )
+    return trainer.train().best

@@ -11,7 +11,8 @@ from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.experiment import Experiment, atomic_path, list_versions, write_json
 from asrdistill.features.frame_store import FrameStore
-from asrdistill.hmm.alignment import read_ctm, read_unaligned
+from asrdistill.hmm.alignment import read_unaligned
+from asrdistill.hmm.ctm import read_ctm_frames
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.recipe import Recipe
 from asrdistill.reporting.alignment_picture import AlignmentPicture
@@ -33,17 +34,19 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     score_dir = experiment.stage_dir("score")
     teachers = [_read(path) for path in sorted(score_dir.glob("systems/teacher_*.json"))]
     ensemble = _read(score_dir / "systems/ensemble.json")
+    aligner = _read(score_dir / "systems/aligner.json")
     students = _read_students(experiment)
     report = build_report(
         recipe=recipe.name,
         num_tied_states=_read(experiment.dir / "soft_targets/shards/index.json")["num_pdfs"],
         teachers=[_as_system(system) for system in teachers],
         ensemble=_as_system(ensemble),
+        aligner=_as_system(aligner),
         students=[_as_system(system) for system in students],
         ensemble_size=_read(score_dir / "ensemble_size.json"),
         soft_targets=_describe_soft_targets(experiment),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
-        left_out=_list_left_out(experiment, [*teachers, ensemble, *students]),
+        left_out=_list_left_out(experiment, [aligner, *teachers, ensemble, *students]),
         versions=list_versions(),
         settings=recipe.model_dump(mode="json"),
     )
@@ -171,8 +174,8 @@ def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
     store = FrameStore(experiment.stage_dir("features"), "dev")
     utterances = read_manifest(experiment.dir / "prepare/manifests/dev.jsonl")
     shift_s = recipe.features.frame_shift_s
-    phones = read_ctm(experiment.dir / "align/dev.phones.ctm", shift_s)
-    words = read_ctm(experiment.dir / "align/dev.words.ctm", shift_s)
+    phones = read_ctm_frames(experiment.dir / "align/dev.phones.ctm", shift_s)
+    words = read_ctm_frames(experiment.dir / "align/dev.words.ctm", shift_s)
     candidates = [i for i, u in enumerate(utterances) if u.id in words]
     index = min(
         candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2))

@@ -41,7 +41,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
             "num_teachers": model.num_members,
             "sha256": hash_file(experiment.dir / "teachers/model.safetensors"),
         },
-        "tied_states": {"phones": list(tied_states.phones)},
+        "tied_states": {"sha256": hash_file(experiment.dir / "align/tied_states.json")},
         "num_views": recipe.soft_targets.num_views,
         "features": recipe.features.model_dump(mode="json"),
     }

@@ -1,8 +1,9 @@
-"""The decoding graph against enumeration of all word sequences, pronunciations and silences."""
+"""The decoding graph against enumeration of all word sequences, pronunciations, silences and alignments."""
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +24,47 @@ GRAPH_CONFIG = GraphConfig(silence_probability=0.3, self_loop_probability=0.6)
 EXHAUSTIVE = DecoderConfig(acoustic_scale=0.5, beam=1000, lattice_beam=1000)
 
 
-@pytest.mark.parametrize("order", [1, 2])
+Sentence = tuple[tuple[str, ...], tuple[str, ...], float]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["unigram", "bigram"])
+def language(request: pytest.FixtureRequest, lexicon: Lexicon) -> tuple[NgramModel, list[Sentence]]:
+    """A language model and all sentences of at most four phones."""
+    ngrams = estimate_ngrams(SENTENCES, lexicon.pronunciations, NgramConfig(order=request.param))
+    return ngrams, list(_enumerate_sentences(lexicon, ngrams))
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_best_path_is_that_of_enumeration(
-    seed: int, order: int, lexicon: Lexicon, tied_states: TiedStates
+    seed: int, language: tuple[NgramModel, list[Sentence]], lexicon: Lexicon, tied_states: TiedStates
 ) -> None:
-    ngrams = estimate_ngrams(SENTENCES, lexicon.pronunciations, NgramConfig(order=order))
+    _compare_with_enumeration(seed, *language, lexicon, tied_states)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_best_path_in_context_is_that_of_enumeration(
+    seed: int,
+    language: tuple[NgramModel, list[Sentence]],
+    lexicon: Lexicon,
+    grow_random_trees: Callable[[int], TiedStates],
+) -> None:
+    _compare_with_enumeration(seed, *language, lexicon, grow_random_trees(seed))
+
+
+def _compare_with_enumeration(
+    seed: int, ngrams: NgramModel, sentences: list[Sentence], lexicon: Lexicon, tied_states: TiedStates
+) -> None:
     graph = build_graph(lexicon, ngrams, tied_states, GRAPH_CONFIG)
     scores = 3 * np.random.default_rng(seed).standard_normal((NUM_FRAMES, tied_states.num_pdfs))
-    cost, words = min(
-        (grammar + _align(phones, -0.5 * scores, tied_states), words)
-        for words, phones, grammar in _enumerate_sentences(lexicon, ngrams)
-    )
+    aligned = {phones: _align(phones, -0.5 * scores, tied_states) for _, phones, _ in sentences}
+    cost, words = min((grammar + aligned[phones], words) for words, phones, grammar in sentences)
     lattice = decode(graph, scores, EXHAUSTIVE)
     assert lattice.is_complete
     assert tuple(graph.words[word] for word in best_path(lattice, 0.5)) == words
     assert _least_cost(lattice, 0.5) == pytest.approx(cost, abs=0.01)  # weights are quantised to 1/1024
 
 
-def _enumerate_sentences(
-    lexicon: Lexicon, ngrams: NgramModel
-) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], float]]:
+def _enumerate_sentences(lexicon: Lexicon, ngrams: NgramModel) -> Iterator[Sentence]:
     """Words, phones and cost of all sentences of at most four phones (what 13 frames can hold)."""
     silence, speech = -math.log(0.3), -math.log(0.7)
     for length in range(5):
@@ -60,7 +81,8 @@ def _enumerate_sentences(
 
 def _align(phones: tuple[str, ...], costs: np.ndarray, tied_states: TiedStates) -> float:
     """Least cost of all frames in the phones' states, in order, a frame at least in each."""
-    pdfs = [pdf for phone in phones for pdf in tied_states.pdf_ids(phone)]
+    windows = zip(("SIL", *phones), phones, (*phones[1:], "SIL"), strict=False)
+    pdfs = [pdf for left, phone, right in windows for pdf in tied_states.pdf_ids(left, phone, right)]
     best = np.full(len(pdfs) + 1, np.inf)
     best[0] = 0  # before the first state; state s stands at s + 1
     for frame in costs:
@@ -86,6 +108,11 @@ def test_trigram_graph_is_deterministic_and_knows_every_word(
     assert all(np.array_equal(getattr(first, name), getattr(second, name)) for name in vars(first))
     assert set(first.output_label.tolist()) == set(range(6))
     assert set(first.input_label.tolist()) == set(range(tied_states.num_pdfs + 1))
+
+
+def test_monophones_need_the_states_of_their_phones_alone(graph: DecodingGraph) -> None:
+    # What expanding each phone of min(det(L o G)) into a chain gave, before there were triphones.
+    assert (graph.num_states, graph.num_arcs) == (80, 186)
 
 
 def test_graph_survives_writing_and_reading(graph: DecodingGraph, tmp_path: Path) -> None:
@@ -116,5 +143,17 @@ def test_unusable_lexicons_are_refused(lexicon: Lexicon, ngrams: NgramModel, tie
         broken = Lexicon(lexicon.pronunciations | {"a": [pronunciation]})
         with pytest.raises(CorpusError, match=message):
             build_graph(broken, ngrams, tied_states, GraphConfig())
-    with pytest.raises(CorpusError, match="'extra' is in only one"):
-        build_graph(Lexicon(lexicon.pronunciations | {"extra": [("A",)]}), ngrams, tied_states, GraphConfig())
+    some = Lexicon({word: spoken for word, spoken in lexicon.pronunciations.items() if word != "none"})
+    with pytest.raises(CorpusError, match="'none' of the language model has no pronunciation"):
+        build_graph(some, ngrams, tied_states, GraphConfig())
+    with pytest.raises(CorpusError, match="no words"):
+        build_graph(lexicon, replace(ngrams, vocabulary=()), tied_states, GraphConfig())
+
+
+def test_words_outside_the_language_model_are_not_recognised(
+    lexicon: Lexicon, ngrams: NgramModel, tied_states: TiedStates, graph: DecodingGraph
+) -> None:
+    more = Lexicon({"also": [("X",)]} | lexicon.pronunciations | {"extra": [("A",)]})
+    again = build_graph(more, ngrams, tied_states, GraphConfig())
+    assert again.words == graph.words
+    assert again.fst.to_str() == graph.fst.to_str()

@@ -9,29 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrdistill.errors import ContractError
-from asrdistill.hmm.alignment import (
-    Segment,
-    find_phones,
-    find_words,
-    read_ctm,
-    read_pdf_ids,
-    read_unaligned,
-    write_alignments,
-)
+from asrdistill.hmm.aligner import Alignment
+from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignments
+from asrdistill.hmm.ctm import read_ctm_frames
+from asrdistill.hmm.graph import chain_codes
+from asrdistill.hmm.segments import Segment, find_phones, find_words
 from asrdistill.hmm.topology import TiedStates
-from asrdistill.hmm.training import Alignment
 
 TIED = TiedStates.of_monophones({"x", "y"})
 WORDS = {"u1": ["ONE", "ONE", "TWO"], "u2": ["TWO"], "u3": ["ONE"]}
 
 
 def spell(*phones: tuple[str, int]) -> np.ndarray:
-    """Pdf-ids of phones that last so many frames, two for all but the last state."""
-    runs = []
-    for phone, num_frames in phones:
-        first, middle, last = TIED.pdf_ids(phone)
-        runs += [[first] * 2, [middle] * 2, [last] * (num_frames - 4)]
-    return np.concatenate(runs).astype(np.int32)
+    """Codes of phones that last so many frames, two for all but the last state."""
+    codes = chain_codes([name for name, _ in phones], TIED)
+    return np.repeat(codes, [length for _, num_frames in phones for length in (2, 2, num_frames - 4)])
 
 
 def make_alignments() -> dict[str, Alignment | None]:
@@ -57,7 +49,7 @@ def write_split(align_dir: Path, frame_shift_s: float = 0.01) -> None:
 def test_phones_are_found_even_twice_in_a_row(lengths: list[tuple[str, int]]) -> None:
     ends = np.cumsum([length for _, length in lengths]).tolist()
     expected = [Segment(name, end - length, end) for (name, length), end in zip(lengths, ends, strict=True)]
-    assert find_phones(spell(*lengths), TIED) == expected
+    assert find_phones(spell(*lengths), TIED.phones) == expected
 
 
 def test_the_same_word_twice_is_two_words() -> None:
@@ -67,7 +59,7 @@ def test_the_same_word_twice_is_two_words() -> None:
 
 
 def test_an_utterance_without_frames_has_no_segments() -> None:
-    assert find_phones(np.zeros(0, np.int32), TIED) == []
+    assert find_phones(np.zeros(0, np.int32), TIED.phones) == []
     assert find_words(np.zeros(0, np.int32), []) == []
 
 
@@ -79,7 +71,8 @@ def test_pdf_ids_round_trip(tmp_path: Path) -> None:
     assert last is not None
     pdf_ids = read_pdf_ids(tmp_path, "dev", 39)
     assert pdf_ids.dtype == np.int32
-    np.testing.assert_array_equal(pdf_ids, np.concatenate([first.pdf_ids, [-1] * 4, last.pdf_ids]))
+    expected = np.concatenate([TIED.table[first.codes], [-1] * 4, TIED.table[last.codes]])
+    np.testing.assert_array_equal(pdf_ids, expected)
     assert read_unaligned(tmp_path, "dev") == ["u2"]
     assert json.loads((tmp_path / "dev.json").read_text())["log_likelihood_a_frame"] == -70 / 35
 
@@ -87,11 +80,11 @@ def test_pdf_ids_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("frame_shift_s", [0.005, 0.01, 0.0125])
 def test_ctm_round_trip(tmp_path: Path, frame_shift_s: float) -> None:
     write_split(tmp_path, frame_shift_s)
-    assert read_ctm(tmp_path / "dev.phones.ctm", frame_shift_s) == {
+    assert read_ctm_frames(tmp_path / "dev.phones.ctm", frame_shift_s) == {
         "u1": [Segment("SIL", 0, 6), Segment("x", 6, 11), Segment("x", 11, 18), Segment("y", 18, 27)],
         "u3": [Segment("y", 0, 8)],
     }
-    assert read_ctm(tmp_path / "dev.words.ctm", frame_shift_s) == {
+    assert read_ctm_frames(tmp_path / "dev.words.ctm", frame_shift_s) == {
         "u1": [Segment("ONE", 6, 11), Segment("ONE", 11, 18), Segment("TWO", 18, 27)],
         "u3": [Segment("ONE", 0, 8)],
     }
@@ -123,4 +116,4 @@ def test_refusals_name_the_stage(tmp_path: Path) -> None:
 def test_a_split_without_utterances(tmp_path: Path) -> None:
     write_alignments(tmp_path, "dev", {}, {}, {}, TIED, 0.01)
     assert read_pdf_ids(tmp_path, "dev", 0).shape == (0,)
-    assert read_ctm(tmp_path / "dev.words.ctm", 0.01) == {}
+    assert read_ctm_frames(tmp_path / "dev.words.ctm", 0.01) == {}

@@ -1,4 +1,4 @@
-"""The utterance's HMM accepts silence? word (silence? word)* silence?, and nothing else."""
+"""The utterance's HMM accepts silence? word (silence? word)* silence? in context, and nothing else."""
 
 import itertools
 
@@ -21,16 +21,16 @@ Path = tuple[tuple[int, int], ...]
 
 
 def list_sequences(graph: UtteranceGraph) -> list[Path]:
-    """(pdf-id, word) along every path without self-loops."""
-    successors: list[list[int]] = [[] for _ in graph.pdf_ids]
-    for state in range(len(graph.pdf_ids)):
+    """(code, word) along every path without self-loops."""
+    successors: list[list[int]] = [[] for _ in graph.codes]
+    for state in range(len(graph.codes)):
         for arc in range(graph.predecessor_starts[state], graph.predecessor_starts[state + 1]):
             successors[graph.predecessors[arc]].append(state)
     found: list[Path] = []
 
     def walk(path: list[int]) -> None:
         if graph.final[path[-1]]:
-            found.append(tuple((int(graph.pdf_ids[s]), int(graph.words[s])) for s in path))
+            found.append(tuple((int(graph.codes[s]), int(graph.words[s])) for s in path))
         for state in successors[path[-1]]:
             walk([*path, state])
 
@@ -42,14 +42,23 @@ def list_sequences(graph: UtteranceGraph) -> list[Path]:
 def expand(words: list[str]) -> set[Path]:
     """The same from the definition: every choice of pronunciations, with or without each silence."""
 
-    def spell(phones: tuple[str, ...], owner: int) -> Path:
-        return tuple((pdf, owner) for phone in phones for pdf in TIED.pdf_ids(phone))
-
-    silence = [(), spell((SILENCE_PHONE,), SILENCE_WORD)]
-    parts: list[list[Path]] = [silence]
+    silence: list[list[tuple[str, int]]] = [[], [(SILENCE_PHONE, SILENCE_WORD)]]
+    parts = [silence]
     for position, word in enumerate(words):
-        parts += [[spell(phones, position) for phones in PRONUNCIATIONS[word]], silence]
-    return {tuple(itertools.chain(*choice)) for choice in itertools.product(*parts)}
+        parts += [[[(phone, position) for phone in phones] for phones in PRONUNCIATIONS[word]], silence]
+    return {spell(list(itertools.chain(*choice))) for choice in itertools.product(*parts)}
+
+
+def spell(phones: list[tuple[str, int]]) -> Path:
+    """States of phones, each between its neighbours; silence is at both ends, and the same everywhere."""
+    names = [SILENCE_PHONE, *(name for name, _ in phones), SILENCE_PHONE]
+    states = []
+    for place, (name, owner) in enumerate(phones):
+        left, right = names[place], names[place + 2]
+        if name == SILENCE_PHONE:
+            left = right = SILENCE_PHONE
+        states += [(TIED.code(left, name, right) + state, owner) for state in range(NUM_STATES_PER_PHONE)]
+    return tuple(states)
 
 
 @settings(deadline=None, max_examples=25)
@@ -64,7 +73,7 @@ def test_paths_are_those_of_the_definition(words: list[str]) -> None:
 
 def test_an_empty_transcript_is_silence() -> None:
     graph = build_utterance_graph([], PRONUNCIATIONS, TIED)
-    assert [[pdf for pdf, _ in path] for path in list_sequences(graph)] == [list(TIED.pdf_ids(SILENCE_PHONE))]
+    assert list_sequences(graph) == [spell([(SILENCE_PHONE, SILENCE_WORD)])]
     assert graph.min_frames == NUM_STATES_PER_PHONE
 
 
@@ -75,9 +84,9 @@ def test_a_word_without_pronunciation_is_a_key_error() -> None:
 
 @pytest.mark.parametrize("num_frames", [12, 13, 40])
 def test_equal_alignment_is_equal(num_frames: int) -> None:
-    pdf_ids = build_equal_alignment(["B"], PRONUNCIATIONS, TIED, num_frames)
-    chain = [pdf for phone in (SILENCE_PHONE, "x", "y", SILENCE_PHONE) for pdf in TIED.pdf_ids(phone)]
-    assert [pdf for pdf, _ in itertools.groupby(pdf_ids.tolist())] == chain
-    lengths = [len(list(run)) for _, run in itertools.groupby(pdf_ids.tolist())]
+    codes = build_equal_alignment(["B"], PRONUNCIATIONS, TIED, num_frames).tolist()
+    chain = spell([(SILENCE_PHONE, -1), ("x", 0), ("y", 0), (SILENCE_PHONE, -1)])
+    assert [code for code, _ in itertools.groupby(codes)] == [code for code, _ in chain]
+    lengths = [len(list(run)) for _, run in itertools.groupby(codes)]
     assert sum(lengths) == num_frames
     assert max(lengths) - min(lengths) <= 1

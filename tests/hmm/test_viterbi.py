@@ -7,17 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asrdistill.hmm.gmm import DiagonalGmm
 from asrdistill.hmm.graph import UtteranceGraph, build_utterance_graph
 from asrdistill.hmm.topology import TiedStates
-from asrdistill.hmm.viterbi import find_best_path
+from asrdistill.hmm.viterbi import GraphSet, find_best_path, find_best_paths
 
 TIED = TiedStates.of_monophones({"x", "y"})
 
 
-def try_all_paths(log_likelihoods: np.ndarray, graph: UtteranceGraph) -> tuple[tuple[int, ...], float] | None:
+def try_all_paths(
+    log_likelihoods: np.ndarray, graph: UtteranceGraph, pdf_ids: np.ndarray
+) -> tuple[tuple[int, ...], float] | None:
     """The best of all paths that obey the graph, or None where there is none."""
-    arcs = {(state, state) for state in range(len(graph.pdf_ids))}
-    for state in range(len(graph.pdf_ids)):
+    arcs = {(state, state) for state in range(len(pdf_ids))}
+    for state in range(len(pdf_ids)):
         start, end = graph.predecessor_starts[state : state + 2]
         arcs |= {(int(before), state) for before in graph.predecessors[start:end]}
     paths: list[tuple[int, ...]] = [(int(state),) for state in np.flatnonzero(graph.initial)]
@@ -28,14 +31,16 @@ def try_all_paths(log_likelihoods: np.ndarray, graph: UtteranceGraph) -> tuple[t
         return None
 
     def score(path: tuple[int, ...]) -> float:
-        return float(sum(log_likelihoods[t, graph.pdf_ids[s]] for t, s in enumerate(path)))
+        return float(sum(log_likelihoods[t, pdf_ids[s]] for t, s in enumerate(path)))
 
     best = max(complete, key=score)
     return best, score(best)
 
 
 def check(log_likelihoods: np.ndarray, graph: UtteranceGraph) -> None:
-    expected, found = try_all_paths(log_likelihoods, graph), find_best_path(log_likelihoods, graph)
+    pdf_ids = TIED.table[graph.codes]
+    expected = try_all_paths(log_likelihoods, graph, pdf_ids)
+    found = find_best_path(log_likelihoods, graph, pdf_ids)
     if expected is None or found is None:
         assert expected is None
         assert found is None
@@ -63,8 +68,9 @@ def test_arbitrary_graphs(seed: int, num_states: int, num_frames: int) -> None:
     """Any arcs, any initial and final states, some pdf-ids shared."""
     rng = np.random.default_rng(seed)
     arcs = [np.flatnonzero(row) for row in rng.random((num_states, num_states)) < 0.4]
+    pdf_ids = rng.integers(0, 3, num_states).astype(np.int32)
     graph = UtteranceGraph(
-        rng.integers(0, 3, num_states).astype(np.int32),
+        np.zeros(num_states, np.int32),
         np.zeros(num_states, np.int32),
         np.concatenate(arcs).astype(np.int32),
         np.cumsum([0, *map(len, arcs)], dtype=np.int32),
@@ -73,26 +79,75 @@ def test_arbitrary_graphs(seed: int, num_states: int, num_frames: int) -> None:
         min_frames=1,
     )
     log_likelihoods = rng.normal(size=(num_frames, 3)).astype(np.float32)
-    expected, found = try_all_paths(log_likelihoods, graph), find_best_path(log_likelihoods, graph)
+    expected = try_all_paths(log_likelihoods, graph, pdf_ids)
+    found = find_best_path(log_likelihoods, graph, pdf_ids)
     # States that share a pdf-id tie, so the scores are compared, and the path found against its own score.
     assert (expected is None) == (found is None)
     if expected is not None and found is not None:
         assert found[1] == pytest.approx(expected[1], rel=1e-5, abs=1e-5)
-        own = sum(log_likelihoods[t, graph.pdf_ids[s]] for t, s in enumerate(found[0]))
+        own = sum(log_likelihoods[t, pdf_ids[s]] for t, s in enumerate(found[0]))
         assert found[1] == pytest.approx(own, rel=1e-5, abs=1e-5)
 
 
 def test_too_few_frames_have_no_path() -> None:
     graph = build_utterance_graph(["A"], {"A": [("x", "y")]}, TIED)
     scores = np.zeros((9, TIED.num_pdfs), np.float32)
-    assert [n for n in range(10) if find_best_path(scores[:n], graph) is not None] == [6, 7, 8, 9]
+    pdf_ids = TIED.table[graph.codes]
+    assert [n for n in range(10) if find_best_path(scores[:n], graph, pdf_ids) is not None] == [6, 7, 8, 9]
 
 
 def test_every_path_steps_along_arcs() -> None:
     """A longer utterance, too long to try all: the word positions never fall and every word is there."""
     graph = build_utterance_graph(list("ABAB"), {"A": [("x",)], "B": [("y", "x"), ("y",)]}, TIED)
     scores = np.random.default_rng(3).normal(size=(80, TIED.num_pdfs)).astype(np.float32)
-    found = find_best_path(scores, graph)
+    found = find_best_path(scores, graph, TIED.table[graph.codes])
     assert found is not None
     words = graph.words[found[0]]
     assert [word for word, _ in itertools.groupby(words[words >= 0])] == [0, 1, 2, 3]
+
+
+def draw_mixtures(rng: np.random.Generator) -> DiagonalGmm:
+    """Two or three components for each pdf-id."""
+    starts = np.concatenate([[0], np.cumsum(rng.integers(2, 4, TIED.num_pdfs))]).astype(np.int64)
+    weights = [rng.dirichlet(np.ones(size)) for size in np.diff(starts)]
+    shape = (int(starts[-1]), 4)
+    return DiagonalGmm(
+        starts,
+        np.log(np.concatenate(weights)).astype(np.float32),
+        rng.normal(size=shape).astype(np.float32),
+        rng.uniform(0.5, 2, shape).astype(np.float32),
+        np.ones(shape[0], np.float32),
+    )
+
+
+def test_mixtures_of_many_utterances_equal_one_after_the_other() -> None:
+    """Densities computed on the way, all utterances at once, against densities computed beforehand."""
+    rng = np.random.default_rng(5)
+    pronunciations = {"A": [("x",)], "B": [("y", "x"), ("y",)]}
+    transcripts = [list("AB"), list("BBA"), ["A"], list("BAAB")]
+    graphs = [build_utterance_graph(words, pronunciations, TIED) for words in transcripts]
+    gmm = draw_mixtures(rng)
+    lengths = [40, 55, 5, 3]  # the last one is too short
+    starts = np.cumsum([0, *lengths])
+    frames = rng.normal(size=(starts[-1], 4)).astype(np.float32)
+    paths, scores = find_best_paths(frames, starts, GraphSet.of(graphs), TIED.table, gmm)
+    for number, graph in enumerate(graphs):
+        one = slice(starts[number], starts[number + 1])
+        found = find_best_path(gmm.log_likelihoods(frames[one]), graph, TIED.table[graph.codes])
+        if found is None:
+            assert np.isneginf(scores[number])
+            assert (paths[one] == -1).all()
+        else:
+            np.testing.assert_array_equal(paths[one], found[0])
+            assert scores[number] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_a_set_gives_back_its_graphs() -> None:
+    graphs = [
+        build_utterance_graph(list(words), {"A": [("x",)], "B": [("y", "x"), ("y",)]}, TIED)
+        for words in ("AB", "B", "AA")
+    ]
+    together = GraphSet.of(graphs)
+    for number, graph in enumerate(graphs):
+        for name, value in vars(graph).items():
+            np.testing.assert_array_equal(getattr(together[number], name), value, err_msg=name)

@@ -41,6 +41,7 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
         num_tied_states=120,
         teachers=teachers,
         ensemble=ensemble,
+        aligner=make_system(0.41, 210),
         students=students,
         ensemble_size={"dev": make_sizes(0.0067), "test": make_sizes(0.0)},
         soft_targets={

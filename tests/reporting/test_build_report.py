@@ -86,7 +86,7 @@ def test_report_has_the_contracts_keys_and_survives_json(report: dict[str, Any])
     assert report["schema"] == 1
     assert (report["num_teachers"], report["num_tied_states"]) == (10, 120)
     weights = [f"distilled_hard_weight_{weight}" for weight in ("0", "0.25", "0.5", "1")]
-    assert list(report["systems"]) == ["baseline", "ensemble", "distilled", *weights]
+    assert list(report["systems"]) == ["baseline", "ensemble", "distilled", "aligner", *weights]
     assert report["systems"]["distilled"] == report["systems"]["distilled_hard_weight_0.25"]
     assert report["transfer"]["frame_accuracy"]["value"] == pytest.approx(0.0143 / 0.0175)
     assert report["transfer"]["wer"]["value"] == pytest.approx(7 / 8)
@@ -105,6 +105,6 @@ def test_exactly_one_student_is_chosen(chosen: tuple[bool, bool]) -> None:
     with pytest.raises(ValueError, match="expected exactly one"):
         build_report(
             recipe="r", num_tied_states=3, teachers=[system(0.6, 0.1)], ensemble=system(0.6, 0.1),
-            students=students, ensemble_size={}, soft_targets={}, stages={}, left_out=[], settings={},
-            versions={},
+            aligner=system(0.4, 0.2), students=students, ensemble_size={}, soft_targets={}, stages={},
+            left_out=[], settings={}, versions={},
         )  # fmt: skip

@@ -1,0 +1,165 @@
+"""Decoding and scoring of one system after the other, with everything that they share."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrdistill.corpus.lexicon import Lexicon
+from asrdistill.corpus.manifest import read_manifest
+from asrdistill.decoding.arpa import load_language_model
+from asrdistill.decoding.decoder import DecoderConfig, decode_utterances
+from asrdistill.decoding.graph import DecodingGraph, GraphConfig, load_or_build_graph
+from asrdistill.decoding.lattice import Lattice, best_path
+from asrdistill.decoding.ngram import NgramConfig
+from asrdistill.experiment import Experiment, atomic_path
+from asrdistill.features.frame_store import FrameStore
+from asrdistill.hmm.alignment import read_pdf_ids
+from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
+from asrdistill.nn.realignment import compute_log_priors
+from asrdistill.progress import say
+from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames
+from asrdistill.scoring.systems import System
+from asrdistill.scoring.tuning import Tuning, TuningConfig, tune
+from asrdistill.scoring.word_errors import WordErrors, count_word_errors
+
+SPLITS = ("dev", "test")
+UTTERANCES_A_WORKER = 16
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """The recipe's part in decoding."""
+
+    language_model: NgramConfig
+    graph: GraphConfig
+    decoder: DecoderConfig
+    tuning: TuningConfig
+
+
+class Scorer:
+    """Holds what all systems are scored with: frames, targets, priors, graph, references."""
+
+    def __init__(self, config: DecodingConfig, experiment: Experiment) -> None:
+        self.config = config
+        self.folder = experiment.stage_dir("score")
+        self.graphs_dir = experiment.dir / "graphs"
+        features_dir, align_dir = experiment.stage_dir("features"), experiment.stage_dir("align")
+        self.stores = {split: FrameStore(features_dir, split) for split in SPLITS}
+        self.pdf_ids = {s: read_pdf_ids(align_dir, s, store.num_frames) for s, store in self.stores.items()}
+        self.tied_states = TiedStates.read(align_dir / "tied_states.json")
+        self.lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
+        train_pdf_ids: np.ndarray = np.load(align_dir / "train.npy", allow_pickle=False)
+        self.log_priors = compute_log_priors(train_pdf_ids, self.tied_states.num_pdfs)
+        manifests = {
+            split: read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
+            for split in ("train", *SPLITS)
+        }
+        self.references = {split: {u.id: u.words for u in manifests[split]} for split in SPLITS}
+        self.graph = self._build_graph([u.words for u in manifests["train"]])
+
+    def _build_graph(self, sentences: list[list[str]]) -> DecodingGraph:
+        model = load_language_model(self.config.language_model, sentences, self.lexicon.pronunciations)
+        dev = model.perplexity(self.references["dev"].values())
+        say(
+            f"  language model: order {model.order}, {len(model.vocabulary):,} words, dev perplexity "
+            f"{dev.perplexity:.1f} with {dev.num_oov} words outside the vocabulary left out"
+        )
+        if model.coverage:
+            say(f"  {self.config.language_model.path}: {model.coverage}")
+        self.language_model = {
+            "order": model.order,
+            "dev_perplexity": dev.perplexity,
+            "dev_num_oov": dev.num_oov,
+            "train_num_oov": model.num_oov,
+        }
+        graph = load_or_build_graph(self.graphs_dir, self.lexicon, model, self.tied_states, self.config.graph)
+        say(f"  decoding graph: {graph.num_states:,} states, {graph.num_arcs:,} arcs")
+        return graph
+
+    def score(self, system: System) -> dict[str, Any]:
+        """Frame accuracy on dev and test; weights tuned on dev; word errors on test with them."""
+        frames: dict[str, FrameAccuracy] = {}
+        dev_lattices, frames["dev"] = self.decode(system, "dev")
+        tuning = tune(dev_lattices, self.references["dev"], self.graph.words, self.config.tuning)
+        test_lattices, frames["test"] = self.decode(system, "test")
+        scale, penalty = tuning.best.acoustic_scale, tuning.best.insertion_penalty
+        hypotheses = {
+            name: [self.graph.words[w] for w in best_path(lattice, scale, penalty)]
+            for name, lattice in test_lattices.items()
+        }
+        test = count_word_errors(self.references["test"], hypotheses)
+        write_hypotheses(self.folder / "systems" / f"{system.name}.test.txt", hypotheses)
+        say(
+            f"  {system.name}: frame accuracy {100 * frames['dev'].accuracy:.2f}% dev, "
+            f"{100 * frames['test'].accuracy:.2f}% test; {test} "
+            f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"
+        )
+        incomplete = [name for name, lattice in test_lattices.items() if not lattice.is_complete]
+        return {
+            "frame_accuracy": {split: count.accuracy for split, count in frames.items()},
+            "num_parameters": system.num_parameters,
+            "flops_a_frame": system.flops_a_frame,
+            "wer": {"dev": describe_errors(tuning.best.word_errors), "test": describe_errors(test)},
+            "tuning": describe_tuning(tuning),
+            "incomplete": incomplete,
+        }
+
+    def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], FrameAccuracy]:
+        """Lattices of a split, and the frame accuracy counted on the way."""
+        store, counted = self.stores[split], FrameAccuracy(0, 0)
+
+        def scores() -> Iterator[tuple[str, np.ndarray]]:
+            nonlocal counted
+            for index, utterance_id in enumerate(store.utterance_ids):
+                scaled_log_likelihoods = system.score(store.frames_of(index))
+                targets = self.targets_of(split, index)
+                if targets is not None:
+                    counted += count_frames(scaled_log_likelihoods + self.log_priors, targets)
+                yield utterance_id, scaled_log_likelihoods
+
+        config = self.config.decoder
+        if system.acoustic_scale:
+            config = config.model_copy(update={"acoustic_scale": system.acoustic_scale})
+        workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
+        lattices = decode_utterances(self.graph, scores(), config, workers, len(store))
+        return lattices, counted
+
+    def targets_of(self, split: str, index: int) -> np.ndarray | None:
+        """Hard targets of an utterance, int (frames,); None where it could not be aligned."""
+        start, end = self.stores[split].starts[index : index + 2]
+        targets = self.pdf_ids[split][start:end]
+        return targets if len(targets) and targets[0] != NOT_ALIGNED else None
+
+
+def write_hypotheses(path: Path, hypotheses: Mapping[str, Sequence[str]]) -> None:
+    """Publish hypotheses in the form of Kaldi's `text`: utterance id and words a line."""
+    with atomic_path(path) as temporary:
+        lines = (" ".join([name, *words]) + "\n" for name, words in hypotheses.items())
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def describe_errors(errors: WordErrors) -> dict[str, float]:
+    """Word errors as report.json gives them."""
+    return {
+        "wer": errors.wer,
+        "errors": errors.errors,
+        "words": errors.words,
+        "ins": errors.insertions,
+        "del": errors.deletions,
+        "sub": errors.substitutions,
+        "ser": errors.ser,
+    }
+
+
+def describe_tuning(tuning: Tuning) -> dict[str, Any]:
+    """The grid that was tried on dev, scales in the outer loop, and what was chosen."""
+    return {
+        "acoustic_scale": tuning.best.acoustic_scale,
+        "insertion_penalty": tuning.best.insertion_penalty,
+        "grid": [[p.acoustic_scale, p.insertion_penalty, p.word_errors.wer] for p in tuning.grid],
+        "notes": list(tuning.notes),
+    }

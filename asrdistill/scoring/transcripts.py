@@ -1,0 +1,69 @@
+"""What a system understood, as files: hypotheses, words with times and confidences, n-best lists."""
+
+import time
+from pathlib import Path
+
+from asrdistill.decoding.lattice import Lattice
+from asrdistill.decoding.nbest import find_n_best, write_n_best
+from asrdistill.decoding.word_times import TimedWord, find_timed_words, write_ctm
+from asrdistill.errors import ContractError
+from asrdistill.experiment import Experiment
+from asrdistill.progress import say
+from asrdistill.scoring.scorer import Scorer, write_hypotheses
+from asrdistill.scoring.systems import System, list_systems
+from asrdistill.scoring.tuning import tune
+from asrdistill.scoring.word_errors import count_word_errors
+
+
+def transcribe(
+    scorer: Scorer, system: System, split: str, out_dir: Path, num_best: int, frame_shift_s: float
+) -> None:
+    """Decode a split with weights tuned on dev, and publish what was understood.
+
+    Args:
+        scorer: graph, references and settings.
+        system: the acoustic model.
+        split: "dev" or "test".
+        out_dir: gets `hypotheses.txt` (Kaldi's `text`), `words.ctm` (NIST, confidences) and `nbest.jsonl`.
+        num_best: hypotheses of an utterance in `nbest.jsonl`, at most.
+        frame_shift_s: seconds from a frame to the next.
+    """
+    dev_lattices, _ = scorer.decode(system, "dev")
+    best = tune(dev_lattices, scorer.references["dev"], scorer.graph.words, scorer.config.tuning).best
+    start = time.monotonic()
+    lattices = dev_lattices if split == "dev" else scorer.decode(system, split)[0]
+    seconds = time.monotonic() - start
+    weights = (best.acoustic_scale, best.insertion_penalty)
+    timed = {name: _time_words(scorer, lattice, weights) for name, lattice in lattices.items()}
+    hypotheses = {name: [word.word for word in words] for name, words in timed.items()}
+    write_hypotheses(out_dir / "hypotheses.txt", hypotheses)
+    write_ctm(out_dir / "words.ctm", timed, frame_shift_s)
+    n_best = {name: find_n_best(lattice, *weights, num_best) for name, lattice in lattices.items()}
+    write_n_best(out_dir / "nbest.jsonl", n_best, scorer.graph.words)
+    errors = count_word_errors(scorer.references[split], hypotheses)
+    tuned = f"acoustic scale {weights[0]:g}, insertion penalty {weights[1]:g}, tuned on dev"
+    say(f"  {system.name}, {split}: {errors} ({tuned})")
+    if split != "dev":
+        speech_s = scorer.stores[split].num_frames * frame_shift_s
+        say(f"  {speech_s:.0f} s of speech decoded in {seconds:.1f} s, on all cores")
+
+
+def _time_words(scorer: Scorer, lattice: Lattice, weights: tuple[float, float]) -> list[TimedWord]:
+    return find_timed_words(lattice, scorer.graph.words, scorer.lexicon, scorer.tied_states, *weights)
+
+
+def find_system(experiment: Experiment, scorer: Scorer, name: str) -> System:
+    """The system of that name.
+
+    Raises:
+        ContractError: the experiment has none.
+    """
+    names = []
+    for system in list_systems(experiment, scorer.log_priors):
+        if system.name == name:
+            return system
+        names.append(system.name)
+    known = ", ".join(names) or "none yet: run the align or the teachers stage first"
+    raise ContractError(
+        f"system {name}: the experiment {experiment.dir} has none of that name; known: {known}"
+    )
