@@ -345,7 +345,7 @@ KILLED_AT = {
     "teachers": 8,
     "soft_targets": 4,
     "student": 8,
-    "score": 6,
+    "score": 8,
     "report": 3,
 }
 KILLED_COMMAND = """

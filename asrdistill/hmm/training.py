@@ -38,7 +38,8 @@ class StepConfig(Config):
     """One step of the training of the aligner."""
 
     num_iterations: int = Field(20, ge=1, description="passes of estimation over the training split")
-    realign_every: int = Field(5, ge=1, description="iterations between two alignments")
+    realign_until: int = Field(0, ge=0, description="iterations that align each time, at the beginning")
+    realign_every: int = Field(5, ge=1, description="iterations between two alignments, after these")
     num_gaussians: int = Field(9000, ge=1, description="Gaussians in all mixtures together, at the end")
 
 
@@ -54,7 +55,8 @@ class GmmConfig(Config):
 
     last_step: Step = Field("lda_mllt", description="how far: monophone, triphone or lda_mllt")
     monophone: StepConfig = Field(
-        StepConfig(num_iterations=24, realign_every=1, num_gaussians=1500), description="first step"
+        StepConfig(num_iterations=24, realign_until=10, realign_every=2, num_gaussians=1000),
+        description="first step",
     )
     triphone: StepConfig = Field(StepConfig(), description="second step: on cepstra with differences")
     lda_mllt: LdaMlltConfig = Field(LdaMlltConfig(), description="third step")
@@ -195,7 +197,8 @@ class _StepTrainer:
         for iteration in track(range(1, config.num_iterations + 1), f"GMM {self.name}", unit="iteration"):
             if iteration in self.mllt_at:
                 self._estimate_mllt()
-            if iteration % config.realign_every == 0 and trainer.imported is None:
+            is_due = iteration <= config.realign_until or iteration % config.realign_every == 0
+            if is_due and trainer.imported is None:
                 log_likelihood = trainer.realign(self.features, self.tied_states, self.gmm)
             self.gmm = accumulate(self.gmm, self.features, self._pdf_ids()).estimate(self.gmm)
             if iteration <= last_growing:

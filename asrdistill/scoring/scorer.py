@@ -121,12 +121,16 @@ class Scorer:
                     counted += count_frames(scaled_log_likelihoods + self.log_priors, targets)
                 yield utterance_id, scaled_log_likelihoods
 
-        config = self.config.decoder
-        if system.acoustic_scale:
-            config = config.model_copy(update={"acoustic_scale": system.acoustic_scale})
+        config = self.decoder_config_of(system)
         workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
         lattices = decode_utterances(self.graph, scores(), config, workers, len(store))
         return lattices, counted
+
+    def decoder_config_of(self, system: System) -> DecoderConfig:
+        """The search's settings, with the acoustic scale that suits a system."""
+        if system.acoustic_scale is None:
+            return self.config.decoder
+        return self.config.decoder.model_copy(update={"acoustic_scale": system.acoustic_scale})
 
     def targets_of(self, split: str, index: int) -> np.ndarray | None:
         """Hard targets of an utterance, int (frames,); None where it could not be aligned."""

@@ -3,6 +3,9 @@
 import time
 from pathlib import Path
 
+import torch
+
+from asrdistill.decoding.decoder import decode
 from asrdistill.decoding.lattice import Lattice
 from asrdistill.decoding.nbest import find_n_best, write_n_best
 from asrdistill.decoding.word_times import TimedWord, find_timed_words, write_ctm
@@ -13,6 +16,8 @@ from asrdistill.scoring.scorer import Scorer, write_hypotheses
 from asrdistill.scoring.systems import System, list_systems
 from asrdistill.scoring.tuning import tune
 from asrdistill.scoring.word_errors import count_word_errors
+
+TIMED_UTTERANCES = 50
 
 
 def transcribe(
@@ -30,9 +35,7 @@ def transcribe(
     """
     dev_lattices, _ = scorer.decode(system, "dev")
     best = tune(dev_lattices, scorer.references["dev"], scorer.graph.words, scorer.config.tuning).best
-    start = time.monotonic()
     lattices = dev_lattices if split == "dev" else scorer.decode(system, split)[0]
-    seconds = time.monotonic() - start
     weights = (best.acoustic_scale, best.insertion_penalty)
     timed = {name: _time_words(scorer, lattice, weights) for name, lattice in lattices.items()}
     hypotheses = {name: [word.word for word in words] for name, words in timed.items()}
@@ -43,9 +46,32 @@ def transcribe(
     errors = count_word_errors(scorer.references[split], hypotheses)
     tuned = f"acoustic scale {weights[0]:g}, insertion penalty {weights[1]:g}, tuned on dev"
     say(f"  {system.name}, {split}: {errors} ({tuned})")
-    if split != "dev":
-        speech_s = scorer.stores[split].num_frames * frame_shift_s
-        say(f"  {speech_s:.0f} s of speech decoded in {seconds:.1f} s, on all cores")
+    acoustic, search = measure_real_time_factors(scorer, system, split, frame_shift_s)
+    say(f"  real-time factor on one core: acoustic model {acoustic:.4f}, search {search:.4f}")
+
+
+def measure_real_time_factors(
+    scorer: Scorer, system: System, split: str, frame_shift_s: float
+) -> tuple[float, float]:
+    """Processor seconds a second of speech, of the acoustic model and of the search, on one thread.
+
+    Both on up to 50 utterances, evenly taken.
+    """
+    store = scorer.stores[split]
+    sample = range(0, len(store), max(len(store) // TIMED_UTTERANCES, 1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.process_time()
+        scores = [system.score(store.frames_of(index)) for index in sample]
+        middle = time.process_time()
+        for one in scores:
+            decode(scorer.graph, one, scorer.decoder_config_of(system))
+        end = time.process_time()
+    finally:
+        torch.set_num_threads(threads)
+    speech_s = sum(map(len, scores)) * frame_shift_s
+    return (middle - start) / speech_s, (end - middle) / speech_s
 
 
 def _time_words(scorer: Scorer, lattice: Lattice, weights: tuple[float, float]) -> list[TimedWord]:
