@@ -72,6 +72,12 @@ def _import_alignments(
     recipe: Recipe, config: ImportedAlignmentConfig, speech: Mapping[str, Speech], lexicon: Lexicon
 ) -> dict[str, list[Alignment | None]]:
     """Phones of another system, as triphone states; which words they belong to, it does not say."""
+    if config.kind == "kaldi":
+        raise CorpusError(
+            "alignment.imported: found kind kaldi, pdf-ids of a system whose tied states are not known here, "
+            "so that nothing could be decoded with them; expected phones: give kind ctm, with what Kaldi's "
+            "ali-to-phones --ctm-output writes, or kind textgrid"
+        )
     monophones = TiedStates.of_monophones(lexicon.phones)
     found: dict[str, list[Alignment | None]] = {}
     for split in SPLITS:
