@@ -1,4 +1,4 @@
-"""Phones and words in seconds, as other systems give them, put on our frames and spelt as triphone states.
+"""Phones and words of an utterance, on frames; in seconds, as other systems give them; as triphone states.
 
 A boundary at t seconds is the start of frame round(t / frame_shift_s): the inverse of our own CTM, where
 frame n starts at n * frame_shift_s. Segments less than half a frame apart touch, at the later one's start.

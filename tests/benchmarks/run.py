@@ -7,6 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
+import alignment
 import checkpoints
 import plain_loop
 import stacked
@@ -21,7 +22,9 @@ from asrdistill.experiment import write_json
 from asrdistill.nn.precision import choose_dtype
 from asrdistill.nn.training import TrainingConfig
 
-MODULES = {module.__name__: module for module in (train, stacked, plain_loop, waiting, checkpoints)}
+MODULES = {
+    module.__name__: module for module in (train, stacked, plain_loop, waiting, checkpoints, alignment)
+}
 REHEARSAL_SHRINK = 64
 PEAK_SHAPE = (NUM_MEMBERS, 1024, 512)
 

@@ -40,10 +40,11 @@ SENTENCES_A_VOICE, WORDS_A_SENTENCE = 60, 6
 SILENT, SHORTEST_CLOSURE_S = 1e-3, 0.01
 CONFIG = GmmConfig(
     monophone=StepConfig(num_iterations=24, realign_every=1, num_gaussians=1000),
-    triphone=StepConfig(num_iterations=15, realign_every=3, num_gaussians=2000),
-    lda_mllt=LdaMlltConfig(num_iterations=15, realign_every=3, num_gaussians=2000, mllt_at=(2, 4, 6)),
-    tied_states=TiedStatesConfig(num_leaves=500, min_occupancy=40),
+    triphone=StepConfig(num_iterations=20, realign_every=2, num_gaussians=2000),
+    lda_mllt=LdaMlltConfig(num_iterations=20, realign_every=2, num_gaussians=2000, mllt_at=(2, 4, 6)),
+    tied_states=TiedStatesConfig(num_leaves=350, min_occupancy=80),
 )
+FOR_FEW = TiedStatesConfig(num_leaves=400, min_occupancy=5)
 
 Pronunciations = dict[str, list[tuple[str, ...]]]
 
@@ -169,7 +170,7 @@ def test_words_lie_where_their_phones_do(
 
 def test_training_twice_gives_the_same_aligner(corpus: Corpus) -> None:
     few = corpus.speech.select(range(12))
-    config = CONFIG.model_copy(update={"tied_states": TiedStatesConfig(num_leaves=120, min_occupancy=10)})
+    config = CONFIG.model_copy(update={"tied_states": FOR_FEW})
     first, second = (GmmTrainer(few, corpus.pronunciations, corpus.phones, config).train() for _ in range(2))
     assert first.tied_states == second.tied_states
     for name, array in vars(first.gmm).items():
@@ -188,7 +189,7 @@ def test_an_aligner_is_read_as_it_was_written(
 
 @pytest.mark.parametrize("step", ["monophone", "triphone"])
 def test_training_stops_at_the_step_that_is_asked_for(corpus: Corpus, step: str) -> None:
-    config = CONFIG.model_copy(update={"last_step": step})
+    config = CONFIG.model_copy(update={"last_step": step, "tied_states": FOR_FEW})
     trained = GmmTrainer(
         corpus.speech.select(range(12)), corpus.pronunciations, corpus.phones, config
     ).train()
