@@ -292,7 +292,6 @@ def list_versions() -> dict[str, str]:
         "numpy",
         "numba",
         "kaldifst",
-        "kaldi-decoder",
         "webdataset",
         "jiwer",
         "tensorboard",

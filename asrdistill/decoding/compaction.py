@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def sort_topologically(
     source: np.ndarray, destination: np.ndarray, start: int, num_states: int
 ) -> np.ndarray:
@@ -39,7 +39,7 @@ def sort_topologically(
     return rank
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def merge_chains(
     source: np.ndarray,
     destination: np.ndarray,
@@ -103,7 +103,7 @@ def merge_chains(
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _find_successors(
     source: np.ndarray, destination: np.ndarray, num_states: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +131,7 @@ def _find_successors(
     return out_arc[destination], dead
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _renumber(source: np.ndarray, destination: np.ndarray, num_states: int) -> np.ndarray:
     """New numbers, in the old order, of the states that arcs touch, and of the start and the end; else -1."""
     is_used = np.zeros(num_states, np.bool_)

@@ -1,31 +1,33 @@
-"""Search: scaled log likelihoods in, lattices out, on all cores.
+"""Decoding: scaled log likelihoods in, lattices out, on all cores.
 
-kaldi-decoder's LatticeSimpleDecoder does the search. It holds Python's lock and keeps no bound on the number
-of hypotheses but the beam, so utterances are shared out to processes, and a small acoustic scale (flat
-scores) needs a narrow beam: the time doubles with about every unit of it.
+The search itself is in `search`. It lets go of Python's lock, so utterances are shared out to threads.
 """
 
-import multiprocessing
-import tempfile
-from collections.abc import Iterable
-from multiprocessing.context import BaseContext
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
-import kaldi_decoder
 import numpy as np
 from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.decoding.graph import DecodingGraph
 from asrdistill.decoding.lattice import Lattice, of_raw_lattice
+from asrdistill.decoding.search import prepare_graph, search
 from asrdistill.errors import ContractError
 from asrdistill.progress import track
+
+Item = tuple[str, np.ndarray]
+Decoded = tuple[str, Lattice]
+
+WAITING_A_WORKER = 2
 
 
 class DecoderConfig(Config):
     """Settings of the search; the weights that are tuned afterwards are not among them."""
 
-    acoustic_scale: float = Field(0.25, gt=0, description="factor on scaled log likelihoods in the search")
+    acoustic_scale: float = Field(0.12, gt=0, description="factor on scaled log likelihoods in the search")
     beam: float = Field(
         10.0, gt=0, description="hypotheses worse than the best one by more are dropped, natural log"
     )
@@ -33,6 +35,9 @@ class DecoderConfig(Config):
         6.0,
         gt=0,
         description="paths worse than the best one by more are left out of a lattice, natural log",
+    )
+    max_active: int = Field(
+        5000, ge=1, description="hypotheses that are kept at a frame at most: the best ones"
     )
 
 
@@ -42,7 +47,7 @@ def decode(graph: DecodingGraph, scores: np.ndarray, config: DecoderConfig) -> L
     Args:
         graph: the decoding graph.
         scores: float32 (T, P) scaled log likelihoods: T frames, P pdf-ids.
-        config: beams and scale.
+        config: beams, bound and scale.
 
     Returns:
         The lattice; where no hypothesis reached a sentence's end it holds the best partial ones, and without
@@ -54,12 +59,15 @@ def decode(graph: DecodingGraph, scores: np.ndarray, config: DecoderConfig) -> L
     _check_scores(graph, scores)
     if not len(scores):
         return Lattice.empty()
-    beams = kaldi_decoder.LatticeSimpleDecoderConfig(beam=config.beam, lattice_beam=config.lattice_beam)
-    search = kaldi_decoder.LatticeSimpleDecoder(graph.fst, beams)
-    scaled = np.ascontiguousarray(scores * config.acoustic_scale, np.float32)
-    is_complete = search.decode(kaldi_decoder.DecodableCtc(scaled))
-    _, raw = search.get_raw_lattice()
-    return of_raw_lattice(raw, config.acoustic_scale, is_complete)
+    raw = search(
+        prepare_graph(graph.fst),
+        scores,
+        config.acoustic_scale,
+        config.beam,
+        config.lattice_beam,
+        config.max_active,
+    )
+    return of_raw_lattice(raw.arcs, raw.is_complete)
 
 
 def decode_utterances(
@@ -69,14 +77,14 @@ def decode_utterances(
     num_workers: int,
     num_utterances: int | None = None,
 ) -> dict[str, Lattice]:
-    """Decode many utterances on several processes.
+    """Decode many utterances on several threads.
 
     Args:
         graph: the decoding graph.
         scores: utterance id and its (T, P) scaled log likelihoods; drawn as the search goes on, so a
             generator that computes them need not hold them all.
-        config: beams and scale.
-        num_workers: processes; with 1 the search runs in this one.
+        config: beams, bound and scale.
+        num_workers: threads; with 1 the search runs in this one.
         num_utterances: how many will come, for the progress display.
 
     Returns:
@@ -85,14 +93,38 @@ def decode_utterances(
     Raises:
         ContractError: as `decode`, with the utterance's id.
     """
+    decode_item = partial(_decode_item, graph, config)
     if num_workers == 1:
-        worker = _Worker(graph, config)
-        return dict(track(map(worker.decode, scores), "decode", num_utterances))
-    with tempfile.TemporaryDirectory() as folder:
-        graph.write(Path(folder))
-        with _context().Pool(num_workers, _start_worker, (Path(folder), config)) as pool:
-            decoded = pool.imap(_decode_in_worker, scores, chunksize=2)
-            return dict(track(decoded, "decode", num_utterances))
+        return dict(track(map(decode_item, scores), "decode", num_utterances))
+    prepare_graph(graph.fst)  # before threads would do so each
+    with ThreadPoolExecutor(num_workers) as pool:
+        decoded = _decode_in_order(pool, decode_item, scores, WAITING_A_WORKER * num_workers)
+        return dict(track(decoded, "decode", num_utterances))
+
+
+def _decode_item(graph: DecodingGraph, config: DecoderConfig, item: Item) -> Decoded:
+    utterance_id, scores = item
+    try:
+        return utterance_id, decode(graph, scores, config)
+    except ContractError as error:
+        raise ContractError(f"utterance {utterance_id}: {error}") from error
+
+
+def _decode_in_order(
+    pool: ThreadPoolExecutor, decode_item: Callable[[Item], Decoded], items: Iterable[Item], max_waiting: int
+) -> Iterator[Decoded]:
+    """Yield what becomes of the items, in their order; few are drawn before they are needed."""
+    waiting: deque[Future[Decoded]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(decode_item, item))
+            if len(waiting) > max_waiting:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _check_scores(graph: DecodingGraph, scores: np.ndarray) -> None:
@@ -107,40 +139,3 @@ def _check_scores(graph: DecodingGraph, scores: np.ndarray) -> None:
             f"scores are not finite from frame {frame} on, expected numbers; look for a pdf-id whose "
             "prior is zero, or a model that has diverged"
         )
-
-
-class _Worker:
-    """One process's graph and settings."""
-
-    def __init__(self, graph: DecodingGraph, config: DecoderConfig) -> None:
-        self.graph = graph
-        self.config = config
-
-    def decode(self, item: tuple[str, np.ndarray]) -> tuple[str, Lattice]:
-        utterance_id, scores = item
-        try:
-            return utterance_id, decode(self.graph, scores, self.config)
-        except ContractError as error:
-            raise ContractError(f"utterance {utterance_id}: {error}") from error
-
-
-_worker: _Worker
-
-
-def _context() -> BaseContext:
-    """Processes that start clean, as a fork of a process with torch's threads may hang.
-
-    The server imports this module once, so that later pools start at once.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _start_worker(graph_dir: Path, config: DecoderConfig) -> None:
-    global _worker
-    _worker = _Worker(DecodingGraph.read(graph_dir), config)
-
-
-def _decode_in_worker(item: tuple[str, np.ndarray]) -> tuple[str, Lattice]:
-    return _worker.decode(item)

@@ -9,12 +9,11 @@ that in a graph of triphones. `word_times` finds when it was spoken.
 
 from dataclasses import dataclass, field
 
-import kaldifst
 import numba
 import numpy as np
 
 from asrdistill.decoding.compaction import merge_chains, sort_topologically
-from asrdistill.decoding.transducer import of_fst
+from asrdistill.decoding.transducer import Arcs
 
 
 def _no_frames() -> np.ndarray:
@@ -95,18 +94,22 @@ def find_best_arcs(lattice: Lattice, acoustic_scale: float, insertion_penalty: f
     return arcs
 
 
-def of_raw_lattice(raw: kaldifst.Lattice, acoustic_scale: float, is_complete: bool) -> Lattice:
-    """Take over the search's own lattice.
+def of_raw_lattice(raw: Arcs, is_complete: bool) -> Lattice:
+    """Make a search's own lattice compact.
 
-    Its states are sorted and get one end, the search's acoustic scale is undone, and what lies on no path
-    from start to end is dropped. Arcs that can only follow one another become one, so every path keeps its
-    words, its frames and, but for rounding, its costs.
+    Its states are sorted and get one end, and what lies on no path from start to end is dropped. Arcs that
+    can only follow one another become one, so every path keeps its words, its frames and, but for rounding,
+    its costs.
+
+    Args:
+        raw: acyclic; input labels are pdf_id + 1, output labels word ids, weights graph cost and acoustic
+            cost.
+        is_complete: see `Lattice`.
     """
-    arcs = of_fst(raw)
-    rank = sort_topologically(arcs.source, arcs.destination, arcs.start, arcs.num_states)
-    last = np.flatnonzero(np.isfinite(arcs.final[:, 0]))
-    end = arcs.num_states
-    source = np.concatenate([rank[arcs.source], rank[last]])
+    rank = sort_topologically(raw.source, raw.destination, raw.start, raw.num_states)
+    last = np.flatnonzero(np.isfinite(raw.final[:, 0]))
+    end = raw.num_states
+    source = np.concatenate([rank[raw.source], rank[last]])
     order = np.argsort(source, kind="stable")
 
     def column(of_arcs: np.ndarray, of_ends: np.ndarray | int, dtype: type) -> np.ndarray:
@@ -115,11 +118,11 @@ def of_raw_lattice(raw: kaldifst.Lattice, acoustic_scale: float, is_complete: bo
 
     compact = merge_chains(
         source[order],
-        column(rank[arcs.destination], end, np.int32),
-        column(arcs.input_label, 0, np.int32),
-        column(arcs.output_label, 0, np.int32),
-        column(arcs.weight[:, 0], arcs.final[last, 0], np.float32),
-        column(arcs.weight[:, 1] / acoustic_scale, arcs.final[last, 1] / acoustic_scale, np.float32),
+        column(rank[raw.destination], end, np.int32),
+        column(raw.input_label, 0, np.int32),
+        column(raw.output_label, 0, np.int32),
+        column(raw.weight[:, 0], raw.final[last, 0], np.float32),
+        column(raw.weight[:, 1], raw.final[last, 1], np.float32),
         end + 1,
     )
     source, destination, word, graph_cost, acoustic_cost, frame, pdf_ids = compact

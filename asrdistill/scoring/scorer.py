@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.corpus.manifest import read_manifest
@@ -123,7 +125,8 @@ class Scorer:
 
         config = self.decoder_config_of(system)
         workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
-        lattices = decode_utterances(self.graph, scores(), config, workers, len(store))
+        with single_torch_thread():
+            lattices = decode_utterances(self.graph, scores(), config, workers, len(store))
         return lattices, counted
 
     def decoder_config_of(self, system: System) -> DecoderConfig:
@@ -137,6 +140,17 @@ class Scorer:
         start, end = self.stores[split].starts[index : index + 2]
         targets = self.pdf_ids[split][start:end]
         return targets if len(targets) and targets[0] != NOT_ALIGNED else None
+
+
+@contextmanager
+def single_torch_thread() -> Iterator[None]:
+    """Let torch compute on one thread: beside the search's threads, its own would wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_hypotheses(path: Path, hypotheses: Mapping[str, Sequence[str]]) -> None:

@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import torch
-
 from asrdistill.decoding.decoder import decode
 from asrdistill.decoding.lattice import Lattice
 from asrdistill.decoding.nbest import find_n_best, write_n_best
@@ -12,7 +10,7 @@ from asrdistill.decoding.word_times import TimedWord, find_timed_words, write_ct
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment
 from asrdistill.progress import say
-from asrdistill.scoring.scorer import Scorer, write_hypotheses
+from asrdistill.scoring.scorer import Scorer, single_torch_thread, write_hypotheses
 from asrdistill.scoring.systems import System, list_systems
 from asrdistill.scoring.tuning import tune
 from asrdistill.scoring.word_errors import count_word_errors
@@ -59,17 +57,13 @@ def measure_real_time_factors(
     """
     store = scorer.stores[split]
     sample = range(0, len(store), max(len(store) // TIMED_UTTERANCES, 1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_torch_thread():
         start = time.process_time()
         scores = [system.score(store.frames_of(index)) for index in sample]
         middle = time.process_time()
         for one in scores:
             decode(scorer.graph, one, scorer.decoder_config_of(system))
         end = time.process_time()
-    finally:
-        torch.set_num_threads(threads)
     speech_s = sum(map(len, scores)) * frame_shift_s
     return (middle - start) / speech_s, (end - middle) / speech_s
 

@@ -16,7 +16,7 @@ class TuningConfig(Config):
     """The grid of decoding weights."""
 
     acoustic_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
+        (0.045, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
         min_length=1,
         description="factors on scaled log likelihoods, ascending",
     )
