@@ -37,7 +37,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 test: setup lint type
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # Training killed 200 times at random moments, resumed, the same bytes; some minutes.
 test-kill: setup

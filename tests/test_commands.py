@@ -210,6 +210,7 @@ def test_a_network_aligns_once_more(
     )  # fmt: skip
     assert outcome.status == 0, outcome.stderr
     before, after = (np.load(folder / "align/dev.npy") for folder in (finished, copy))
-    agreement = np.mean(before == after)
-    assert 0.5 < agreement < 1
+    # A network of two epochs on three minutes: far from the mixtures' states, but farther from chance.
+    chance = np.bincount(before).max() / len(before)
+    assert 3 * chance < np.mean(before == after) < 1
     assert not list(copy.rglob("*.checkpoint.safetensors"))

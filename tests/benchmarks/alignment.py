@@ -49,10 +49,10 @@ class Corpus:
         pdf_ids = self.tied_states.table[joined]
         gmm = DiagonalGmm.of_frames(self.features, pdf_ids, self.tied_states.num_pdfs)
         while gmm.num_components < 0.9 * NUM_GAUSSIANS:
-            before = gmm.num_components
-            gmm = accumulate(grow_mixtures(gmm, NUM_GAUSSIANS), self.features, pdf_ids).estimate(gmm)
-            if gmm.num_components <= before:
+            grown = grow_mixtures(gmm, NUM_GAUSSIANS)
+            if grown.num_components == gmm.num_components:
                 break
+            gmm = accumulate(grown, self.features, pdf_ids).estimate(grown)
         self.gmm = gmm
         self.graphs = GraphSet.of(
             [build_utterance_graph(t, self.pronunciations, self.tied_states) for t in transcripts]
