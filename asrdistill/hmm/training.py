@@ -19,6 +19,7 @@ from asrdistill.features.cepstra import splice
 from asrdistill.hmm.aligner import SPLICE_CONTEXT, Aligner, FeatureTransform, Speech
 from asrdistill.hmm.gmm import DiagonalGmm, accumulate, grow_mixtures
 from asrdistill.hmm.graph import Pronunciations, build_equal_alignment, build_utterance_graph
+from asrdistill.hmm.inventory import total_gain
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.hmm.transforms import estimate_lda, estimate_mllt, transform_gmm
 from asrdistill.hmm.tree_growing import TiedStatesConfig, accumulate_statistics, grow_trees
@@ -150,7 +151,11 @@ class GmmTrainer:
         aligned = self.codes != NOT_ALIGNED
         statistics = accumulate_statistics(self.codes[aligned], features[aligned])
         tied_states = grow_trees(statistics, self.phones, self.config.tied_states)
-        say(f"  {len(statistics.codes):,} triphone states seen, tied to {tied_states.num_pdfs:,}")
+        gain = total_gain(tied_states) / statistics.counts.sum()
+        say(
+            f"  {len(statistics.codes):,} triphone states seen, tied to {tied_states.num_pdfs:,}: "
+            f"{gain:.2f} log-likelihood a frame gained over monophones"
+        )
         return tied_states
 
     def _estimate_lda(self, dimension: int) -> np.ndarray:
