@@ -76,6 +76,7 @@ def test_report_fits_its_schema(finished: Path) -> None:
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }
     assert 3 * (len(phones) + 1) < report["num_tied_states"] <= 150
+    assert report["num_tied_states"] == read_json(finished / "align/tied_states.json")["num_pdfs"]
     assert {"aligner", "baseline", "ensemble", "distilled"} <= report["systems"].keys()
     for name, system in report["systems"].items():
         assert {"dev", "test"} == system["frame_accuracy"].keys(), name

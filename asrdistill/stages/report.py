@@ -176,7 +176,7 @@ def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
     shift_s = recipe.features.frame_shift_s
     phones = read_ctm_frames(experiment.dir / "align/dev.phones.ctm", shift_s)
     words = read_ctm_frames(experiment.dir / "align/dev.words.ctm", shift_s)
-    candidates = [i for i, u in enumerate(utterances) if u.id in words]
+    candidates = [i for i, u in enumerate(utterances) if u.id in phones]
     index = min(
         candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2))
     )
@@ -187,5 +187,5 @@ def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
         store.frames_of(index).astype(np.float32),
         shift_s,
         [(s.name, s.start, s.end) for s in phones[chosen.id]],
-        [(s.name, s.start, s.end) for s in words[chosen.id]],
+        [(s.name, s.start, s.end) for s in words.get(chosen.id, [])],
     )
