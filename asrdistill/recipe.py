@@ -119,6 +119,15 @@ class Recipe(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_perturbation(self) -> Self:
+        if self.student.training.perturbation:
+            raise ValueError(
+                "student.training.perturbation is set, but stored soft targets are what the teachers said of "
+                "the frames as they are; take soft_targets.num_views, for which the teachers are asked anew"
+            )
+        return self
+
     @property
     def decoding(self) -> DecodingConfig:
         return DecodingConfig(self.language_model, self.graph, self.decoder, self.tuning)

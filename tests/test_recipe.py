@@ -74,6 +74,7 @@ def test_the_nearest_key_is_named(recipe_path: Path, override: str, hint: str) -
     ("override", "words"),
     [
         ("student.hard_weight=2", ["student.hard_weight", "2", "less than or equal to 1"]),
+        ("student.training.perturbation={}", ["student.training.perturbation", "soft_targets.num_views"]),
         ("student.hard_weight=[]", ["student.hard_weight", "[]", "at least 1"]),
         ("teachers.num_teachers=ten", ["teachers.num_teachers", "'ten'", "integer"]),
         ("teachers=7", ["teachers", "7", "a section with some of num_teachers, seed"]),

@@ -5,7 +5,9 @@ is as likely as any other. Of a larger one, an epoch draws pools of whole uttera
 replacement; frames mix freely within a pool, and the next pool is read from disk while the present one is
 trained on. Memory is that of two pools, whatever the size of the corpus.
 
-Order follows from (seed, epoch) alone, so that training can go on at any step.
+Frames may be perturbed, every epoch anew; targets stay, for what is perturbed keeps its timing.
+
+Order and perturbation follow from (seed, epoch) alone, so that training can go on at any step.
 Shapes: M members, N frames, U utterances, B frames of a batch.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.frames import Batch, LabelledFrames
 
@@ -62,6 +65,7 @@ class Batches:
             padding included, but at least one utterance.
         diversity: of the active members.
         pool_frames: frames that are shuffled together.
+        perturbation: how far the frames of an epoch may be from those given; None: they are those.
     """
 
     frames: LabelledFrames
@@ -69,6 +73,7 @@ class Batches:
     batch_size: int
     diversity: Diversity
     pool_frames: int = POOL_FRAMES
+    perturbation: PerturbationConfig | None = None
     _bags: torch.Tensor | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,19 +104,25 @@ class Batches:
         pool_of = (np.cumsum(lengths[order]) - 1) // self.pool_frames
         return np.split(order, np.flatnonzero(np.diff(pool_of)) + 1)
 
-    def load_pools(self, pools: list[np.ndarray]) -> Iterator[LabelledFrames]:
-        """The frames of each pool; the next one is read meanwhile."""
-        if len(pools) == 1 and len(pools[0]) == self.frames.num_utterances:
+    def load_pools(self, epoch: int, pools: list[np.ndarray]) -> Iterator[LabelledFrames]:
+        """The frames of each pool in an epoch; the next one is read, and perturbed, meanwhile."""
+        is_whole = len(pools) == 1 and len(pools[0]) == self.frames.num_utterances
+        if is_whole and self.perturbation is None:
             yield self.frames
             return
         with ThreadPoolExecutor(1) as executor:
-            following = executor.submit(self.frames.select, pools[0]) if pools else None
+            following = executor.submit(self._load, epoch, pools[0]) if pools else None
             for number in range(len(pools)):
                 assert following is not None
                 loaded = following.result()
                 if number + 1 < len(pools):
-                    following = executor.submit(self.frames.select, pools[number + 1])
+                    following = executor.submit(self._load, epoch, pools[number + 1])
                 yield loaded
+
+    def _load(self, epoch: int, pool: np.ndarray) -> LabelledFrames:
+        if self.perturbation is None:
+            return self.frames.select(pool)
+        return self.frames.select(pool).perturb(self.perturbation, (self.diversity.seed, epoch), pool)
 
     def weigh(self, batch: Batch, utterances: torch.Tensor) -> Batch:
         """Give each member its bag's weights, by the utterances (M or 1, B) of a batch's frames."""
@@ -151,7 +162,7 @@ class _FrameBatches(EpochBatches):
         first_pool, skip = _find_pool(self.num_usable, step * size)
         pieces: list[Batch] = []
         missing = size
-        loaded = self.batches.load_pools(self.pools[first_pool:])
+        loaded = self.batches.load_pools(self.epoch, self.pools[first_pool:])
         for number, frames in enumerate(loaded, first_pool):
             order = self._draw_order(number, frames)
             while skip < order.shape[1]:
@@ -183,7 +194,7 @@ class _UtteranceBatches(EpochBatches):
 
     def __init__(self, batches: Batches, epoch: int, pools: list[np.ndarray]) -> None:
         assert batches.diversity.order_seeds is None, "members share batches of utterances of like length"
-        self.batches, self.pools = batches, pools
+        self.batches, self.epoch, self.pools = batches, epoch, pools
         self.plan = [self._pack(pool, epoch, number) for number, pool in enumerate(pools)]
         self.num_steps = sum(map(len, self.plan))
 
@@ -200,7 +211,7 @@ class _UtteranceBatches(EpochBatches):
 
     def start_at(self, step: int) -> Iterator[Batch]:
         first_pool, step = _find_pool([len(packed) for packed in self.plan], step)
-        loaded = self.batches.load_pools(self.pools[first_pool:])
+        loaded = self.batches.load_pools(self.epoch, self.pools[first_pool:])
         for number, frames in enumerate(loaded, first_pool):
             for positions in self.plan[number][step:]:
                 batch = frames.take_utterances(positions, self.batches.model)

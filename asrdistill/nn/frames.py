@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from asrdistill.features.context import gather_windows
+from asrdistill.features.perturbation import PerturbationConfig, perturb
 from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.acoustic_model import AcousticModel
 
@@ -88,6 +89,16 @@ class LabelledFrames:
         soft = None if self.soft_targets is None else _join(self.soft_targets, spans)
         starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
         return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft)
+
+    def perturb(
+        self, config: PerturbationConfig, seed: tuple[int, ...], numbers: np.ndarray
+    ) -> "LabelledFrames":
+        """A view of each utterance with its targets, drawn by (seed, its number in the split)."""
+        frames = np.empty(self.frames.shape, np.float16)
+        for number, (start, end) in zip(numbers.tolist(), pairwise(self.starts), strict=True):
+            rng = np.random.default_rng((*seed, number))
+            frames[start:end] = perturb(self.frames[start:end], rng, config)
+        return LabelledFrames(frames, self.starts, self.pdf_ids, self.soft_targets)
 
     def find_utterances(self, frames: torch.Tensor) -> torch.Tensor:
         """The utterances that frames belong to, int64, of the frames' shape."""

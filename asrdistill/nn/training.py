@@ -16,6 +16,7 @@ from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.errors import RecipeError
+from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import POOL_FRAMES, Batches, Diversity, batches_in_order
@@ -48,6 +49,9 @@ class TrainingConfig(Config):
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
     dropout: float = Field(0.1, ge=0, le=0.9, description="share of hidden units dropped in training")
+    perturbation: PerturbationConfig | None = Field(
+        None, description="how far frames are perturbed, every epoch anew; none: not at all"
+    )
     precision: PrecisionChoice = Field("auto", description="matrix products: fp32, bf16, or auto (measured)")
 
 
@@ -196,6 +200,7 @@ class _Epoch:
             self.config.batch_size,
             trainer.diversity.of_members(members),
             trainer.pool_frames,
+            self.config.perturbation,
         )
         if not self.state.step:
             say(f"  {batches.describe_shuffle()}; {self.state.compute_dtype} products")

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrdistill.features.context import ContextConfig
+from asrdistill.features.perturbation import PerturbationConfig, perturb
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Batches, Diversity, batches_in_order, draw_bags, pack_utterances
@@ -454,3 +456,62 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     growth_mb, corpus_mb = map(float, printed.split())
     assert corpus_mb > 300
     assert growth_mb < 80
+
+
+NUM_BINS = 8
+PERTURBATION = PerturbationConfig()
+
+
+@pytest.fixture
+def spectra() -> LabelledFrames:
+    """Thirty utterances of 1 to 39 frames of eight bins."""
+    rng = np.random.default_rng(1)
+    starts = np.cumsum([0, *rng.integers(1, 40, 30)])
+    frames = rng.normal(size=(starts[-1], NUM_BINS)).astype(np.float16)
+    return LabelledFrames(frames, starts, rng.integers(0, NUM_PDFS, starts[-1]).astype(np.int32))
+
+
+def list_perturbed(spectra: LabelledFrames, epoch: int, pool_frames: int, first: int = 0) -> list[Batch]:
+    model = Dnn(CONFIG, NUM_BINS, NUM_PDFS, 1)
+    batches = Batches(spectra, model, 16, Diversity(5), pool_frames, PERTURBATION)
+    return list(batches.of_epoch(epoch).start_at(first))
+
+
+@pytest.mark.parametrize("pool_frames", [10_000, 200])
+def test_perturbed_frames_are_views_and_keep_their_targets(spectra: LabelledFrames, pool_frames: int) -> None:
+    """Each centre is found among the views that `perturb` draws by seed, epoch and utterance."""
+    views = [
+        perturb(spectra.frames[start:end], np.random.default_rng((5, 2, number)), PERTURBATION)
+        for number, (start, end) in enumerate(pairwise(spectra.starts))
+    ]
+    expected = sorted(
+        (*row, target)
+        for row, target in zip(
+            np.concatenate(views).astype(np.float16).tolist(), spectra.pdf_ids.tolist(), strict=True
+        )
+    )
+    batches = list_perturbed(spectra, 2, pool_frames)
+    centre = slice(PAST * NUM_BINS, (PAST + 1) * NUM_BINS)
+    found = [
+        (*row, target)
+        for batch in batches
+        for row, target in zip(batch.inputs[0, :, centre].tolist(), batch.pdf_ids[0].tolist(), strict=True)
+    ]
+    assert len(found) == len(spectra) // 16 * 16
+    assert not Counter(found) - Counter(expected)
+
+
+@pytest.mark.parametrize("pool_frames", [10_000, 200])
+def test_perturbed_batches_are_the_same_from_any_step(spectra: LabelledFrames, pool_frames: int) -> None:
+    whole = list_perturbed(spectra, 2, pool_frames)
+    assert_equal(list_perturbed(spectra, 2, pool_frames, first=7), whole[7:])
+
+
+def test_each_epoch_is_perturbed_anew_and_the_split_stays(spectra: LabelledFrames) -> None:
+    before = spectra.frames.copy()
+    first, second = (list_perturbed(spectra, epoch, 10_000) for epoch in (0, 1))
+    rows = [
+        {tuple(row) for batch in batches for row in batch.inputs[0].tolist()} for batches in (first, second)
+    ]
+    assert not rows[0] & rows[1]
+    np.testing.assert_array_equal(spectra.frames, before)
