@@ -18,8 +18,8 @@ from asrdistill.corpus.source import read_lines
 from asrdistill.errors import CorpusError
 from asrdistill.hmm.topology import SILENCE_PHONE
 
-# As low as that of the mixtures (hmm/gmm.py).
-VARIANCE_FLOOR = 1e-4
+# Of `acc-tree-stats`.
+VARIANCE_FLOOR = 0.01
 # Log-likelihoods are compared to a millionth, so that rounding does not decide between equals.
 DECIMALS = 6
 LOG_TWO_PI = float(np.log(2 * np.pi))

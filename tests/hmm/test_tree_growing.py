@@ -13,7 +13,6 @@ import scipy.stats
 from asrdistill.errors import CorpusError
 from asrdistill.hmm.decision_tree import Leaf, Node, Question, leaves, trace
 from asrdistill.hmm.inventory import total_gain
-from asrdistill.hmm.questions import VARIANCE_FLOOR
 from asrdistill.hmm.topology import NOT_ALIGNED, SILENCE_PHONE, TiedStates
 from asrdistill.hmm.tree_growing import (
     TiedStatesConfig,
@@ -25,6 +24,7 @@ from asrdistill.hmm.tree_growing import (
 PHONES = (SILENCE_PHONE, "a", "b", "c")
 MONOPHONES = TiedStates.of_monophones(set(PHONES))
 DIMENSION = 3
+VARIANCE_FLOOR = 0.01
 NUM_ROOTS = 3 * len(PHONES)
 
 TriphoneState = tuple[str, str, str, int]
