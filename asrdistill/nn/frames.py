@@ -16,6 +16,9 @@ from asrdistill.features.perturbation import PerturbationConfig, perturb
 from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.acoustic_model import AcousticModel
 
+# Apart from the seeds of soft targets' views: teachers are to be asked about views that they have not learnt.
+_VIEWS_IN_TRAINING = 1
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -93,12 +96,16 @@ class LabelledFrames:
     def perturb(
         self, config: PerturbationConfig, seed: tuple[int, ...], numbers: np.ndarray
     ) -> "LabelledFrames":
-        """A view of each utterance with its targets, drawn by (seed, its number in the split)."""
+        """A view of each utterance with its hard targets, drawn by (seed, its number in the split).
+
+        Soft targets are of the frames as they were, so there must be none.
+        """
+        assert self.soft_targets is None, "soft targets of other frames"
         frames = np.empty(self.frames.shape, np.float16)
         for number, (start, end) in zip(numbers.tolist(), pairwise(self.starts), strict=True):
-            rng = np.random.default_rng((*seed, number))
+            rng = np.random.default_rng((*seed, number, _VIEWS_IN_TRAINING))
             frames[start:end] = perturb(self.frames[start:end], rng, config)
-        return LabelledFrames(frames, self.starts, self.pdf_ids, self.soft_targets)
+        return LabelledFrames(frames, self.starts, self.pdf_ids)
 
     def find_utterances(self, frames: torch.Tensor) -> torch.Tensor:
         """The utterances that frames belong to, int64, of the frames' shape."""
