@@ -48,3 +48,46 @@ def test_channel_adds_the_same_smooth_curve_to_every_frame(frames: np.ndarray) -
     added = perturb(frames, np.random.default_rng(4), config) - frames
     np.testing.assert_allclose(added, np.broadcast_to(added[0], added.shape), atol=2e-3)
     assert np.abs(np.diff(added[0])).max() < 0.25 < 4 * np.abs(added[0]).max()
+
+
+def count_hidden(config: PerturbationConfig, shape: tuple[int, int], draws: int = 400) -> np.ndarray:
+    """Share of the draws in which each coefficient is hidden, float (frames, bins)."""
+    ones = np.ones(shape, np.float32)
+    quiet = config.model_copy(update={"max_warp": 0.0, "channel": 0.0, "max_gain": 0.0})
+    views = [perturb(ones, np.random.default_rng(seed), quiet) for seed in range(draws)]
+    assert {float(value) for value in np.unique(views)} <= {0.0, 1.0}
+    return 1 - np.mean(views, axis=0)
+
+
+def test_bands_hide_the_same_coefficients_of_every_frame() -> None:
+    hidden = count_hidden(PerturbationConfig(num_bands=1, max_band_bins=8), (30, 40))
+    np.testing.assert_array_equal(hidden, np.broadcast_to(hidden[0], hidden.shape))
+    # Of 0 to 8 bins, each width as likely: 4 of 40 on average.
+    assert abs(hidden.mean() - 0.1) < 0.015
+    assert hidden.min() > 0
+
+
+def test_gaps_hide_whole_frames_as_many_as_the_utterance_is_long() -> None:
+    config = PerturbationConfig(gaps=2, max_gap_frames=10)
+    hidden = count_hidden(config, (200, 8))
+    np.testing.assert_array_equal(hidden, np.broadcast_to(hidden[:, :1], hidden.shape))
+    # Four gaps of 5 frames on average, of 200: 1 - exp(-4 * 5 / 200), where two may overlap.
+    assert abs(hidden.mean() - 0.095) < 0.015
+    assert hidden.min() > 0
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 2])
+def test_short_utterances_can_have_gaps(num_frames: int) -> None:
+    one_gap = PerturbationConfig(gaps=100, max_gap_frames=50, num_bands=3)
+    assert perturb(np.ones((num_frames, 8), np.float32), np.random.default_rng(1), one_gap).shape == (
+        num_frames,
+        8,
+    )
+
+
+def test_noise_is_of_the_size_that_is_asked_for(frames: np.ndarray) -> None:
+    noisy = STILL.model_copy(update={"noise": 0.3})
+    added = perturb(frames, np.random.default_rng(1), noisy) - frames
+    assert abs(added.std() - 0.3) < 0.02
+    assert abs(added.mean()) < 0.02
+    assert np.abs(np.corrcoef(added[:, :2].T)[0, 1]) < 0.4
