@@ -179,6 +179,9 @@ class Experiment:
                 return f"{key} changed from {_short(old)} to {_short(new)}"
         if set(stamp["reads"]) != set(plan.reads):
             return "it reads other files: " + ", ".join(sorted(set(stamp["reads"]) ^ set(plan.reads))[:3])
+        missing = [path for path in plan.writes if not path.endswith("/") and path not in stamp["writes"]]
+        if missing:
+            return f"an earlier version did not write {missing[0]}"
         for path, was in stamp["reads"].items():
             if not _is_unchanged(self.dir / path, was):
                 return f"{path} changed"

@@ -103,6 +103,11 @@ def test_a_deleted_or_modified_output_is_named(done: Experiment) -> None:
     assert done.why_stale(PLAN) == "student/model is missing or was changed"
 
 
+def test_an_output_that_an_earlier_version_did_not_write_is_named(done: Experiment) -> None:
+    grown = replace(PLAN, writes=(*PLAN.writes, "student/cepstra"))
+    assert done.why_stale(grown) == "an earlier version did not write student/cepstra"
+
+
 def test_touched_files_with_the_same_bytes_are_valid(done: Experiment) -> None:
     for path in ("teachers/model", "student/model"):
         os.utime(done.dir / path, ns=(0, 0))

@@ -1,8 +1,9 @@
 """Cepstra, and two ways to show the Gaussian models how they change: differences, and neighbours.
 
-Diagonal Gaussians want coefficients that are nearly uncorrelated: the cosine transform of the normalised
-log-mel frames, 13 coefficients, with first and second differences over +-2 frames (Kaldi's `add-deltas`), or
-with neighbouring frames beside them (Kaldi's `splice-feats`) for a transform to choose from.
+Diagonal Gaussians want coefficients that are nearly uncorrelated: the cosine transform of log-mel frames, 13
+coefficients, which the frame store then normalises by speaker, with first and second differences over +-2
+frames (Kaldi's `add-deltas`), or with neighbouring frames beside them (Kaldi's `splice-feats`) for a
+transform to choose from.
 """
 
 import numpy as np

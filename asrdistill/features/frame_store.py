@@ -2,11 +2,12 @@
 
 `<split>.f16` holds the frames of all utterances one after the other, row-major (frames, bins);
 `<split>.json` names the utterances and how many frames each one has.
+`<split>.cepstra.f16` and `.json` hold cepstra likewise.
 """
 
 import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from asrdistill.corpus.manifest import Utterance
 from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path, write_json
 from asrdistill.features.normalization import Moments
+
+
+def name_cepstra(split: str) -> str:
+    """Name of the frame store that holds a split's cepstra; that of its log-mel frames is the split's own."""
+    return f"{split}.cepstra"
 
 
 class FrameStore:
@@ -56,42 +62,62 @@ class FrameStore:
         return np.asarray(self.frames[self.starts[index] : self.starts[index + 1]])
 
 
-def write_frame_store(
-    features_dir: Path,
-    split: str,
-    utterances: Iterable[Utterance],
-    compute: Callable[[Utterance], np.ndarray],
-    num_bins: int,
-) -> None:
-    """Compute, normalise and publish the frames of a split; memory does not grow with the corpus.
+class FrameStoreWriter:
+    """Normalises the frames of a split, and publishes them at the end of its `with` block, if that went well.
+
+    Memory does not grow with the corpus.
 
     Frames go to disk in float32 first, because a speaker's mean is known only when all of them are there.
+    """
 
-    Args:
+    def __init__(self, features_dir: Path, split: str, num_bins: int) -> None:
+        """Args:
         features_dir: where the two files go.
         split: their name.
-        utterances: in the order to be stored.
-        compute: gives float32 (frames, num_bins) of an utterance.
         num_bins: coefficients a frame.
-    """
-    moments: dict[str, Moments] = {}
-    groups, ids, num_frames = [], [], []
-    raw_path = features_dir / f"{split}.f32.part"
-    with raw_path.open("wb") as raw:
-        for utterance in utterances:
-            frames = compute(utterance)
-            raw.write(frames.tobytes())
-            # A speaker's name never meets an utterance's id: the prefixes differ.
-            group = f"speaker {utterance.speaker}" if utterance.speaker else f"utterance {utterance.id}"
-            moments.setdefault(group, Moments.zeros(num_bins)).add(frames)
-            groups.append(group)
-            ids.append(utterance.id)
-            num_frames.append(len(frames))
-    store_path = features_dir / f"{split}.f16"
-    with raw_path.open("rb") as raw, atomic_path(store_path) as temporary, temporary.open("wb") as store:
-        for group, count in zip(groups, num_frames, strict=True):
-            frames = np.frombuffer(raw.read(4 * count * num_bins), np.float32).reshape(count, num_bins)
-            store.write(moments[group].normalize(frames).astype(np.float16).tobytes())
-    raw_path.unlink()
-    index = {"schema": 1, "num_bins": num_bins, "utterance_ids": ids, "num_frames": num_frames}
-    write_json(features_dir / f"{split}.json", index)
+        """
+        self.features_dir, self.split, self.num_bins = features_dir, split, num_bins
+        self._moments: dict[str, Moments] = {}
+        self._groups: list[str] = []
+        self._ids: list[str] = []
+        self._num_frames: list[int] = []
+        self._raw_path = features_dir / f"{split}.f32.part"
+        self._raw = self._raw_path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._raw.close()
+        if kind is None:
+            self._publish()
+
+    def add(self, utterance: Utterance, frames: np.ndarray) -> None:
+        """Take the next utterance's frames, float32 (frames, num_bins)."""
+        self._raw.write(np.ascontiguousarray(frames, np.float32).tobytes())
+        # A speaker's name never meets an utterance's id: the prefixes differ.
+        group = f"speaker {utterance.speaker}" if utterance.speaker else f"utterance {utterance.id}"
+        self._moments.setdefault(group, Moments.zeros(self.num_bins)).add(frames)
+        self._groups.append(group)
+        self._ids.append(utterance.id)
+        self._num_frames.append(len(frames))
+
+    def _publish(self) -> None:
+        store_path = self.features_dir / f"{self.split}.f16"
+        with (
+            self._raw_path.open("rb") as raw,
+            atomic_path(store_path) as temporary,
+            temporary.open("wb") as store,
+        ):
+            for group, count in zip(self._groups, self._num_frames, strict=True):
+                flat = np.frombuffer(raw.read(4 * count * self.num_bins), np.float32)
+                frames = self._moments[group].normalize(flat.reshape(count, self.num_bins))
+                store.write(frames.astype(np.float16).tobytes())
+        self._raw_path.unlink()
+        index = {
+            "schema": 1,
+            "num_bins": self.num_bins,
+            "utterance_ids": self._ids,
+            "num_frames": self._num_frames,
+        }
+        write_json(self.features_dir / f"{self.split}.json", index)

@@ -18,7 +18,7 @@ from asrdistill.experiment import atomic_path
 from asrdistill.hmm.gmm_loops import Coefficients, share_out, sort_by_pdf, sum_components, sum_moments
 
 LOG_TWO_PI = float(np.log(2 * np.pi))
-VARIANCE_FLOOR = 0.01
+VARIANCE_FLOOR = 0.001
 MIN_OCCUPANCY = 20.0
 SPLIT_PERTURBATION = 0.2
 # Keeps what has no frames from being divided by zero.

@@ -18,7 +18,7 @@ from asrdistill.decoding.graph import DecodingGraph, GraphConfig, load_or_build_
 from asrdistill.decoding.lattice import Lattice, best_path
 from asrdistill.decoding.ngram import NgramConfig
 from asrdistill.experiment import Experiment, atomic_path
-from asrdistill.features.frame_store import FrameStore
+from asrdistill.features.frame_store import FrameStore, name_cepstra
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.realignment import compute_log_priors
@@ -51,6 +51,7 @@ class Scorer:
         self.graphs_dir = experiment.dir / "graphs"
         features_dir, align_dir = experiment.stage_dir("features"), experiment.stage_dir("align")
         self.stores = {split: FrameStore(features_dir, split) for split in SPLITS}
+        self.cepstra = {split: FrameStore(features_dir, name_cepstra(split)) for split in SPLITS}
         self.pdf_ids = {s: read_pdf_ids(align_dir, s, store.num_frames) for s, store in self.stores.items()}
         self.tied_states = TiedStates.read(align_dir / "tied_states.json")
         self.lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
@@ -112,7 +113,8 @@ class Scorer:
 
     def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], FrameAccuracy]:
         """Lattices of a split, and the frame accuracy counted on the way."""
-        store, counted = self.stores[split], FrameAccuracy(0, 0)
+        store = (self.cepstra if system.hears_cepstra else self.stores)[split]
+        counted = FrameAccuracy(0, 0)
 
         def scores() -> Iterator[tuple[str, np.ndarray]]:
             nonlocal counted

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from asrdistill.experiment import Experiment
-from asrdistill.features.cepstra import compute_cepstra
 from asrdistill.hmm.aligner import Aligner
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
@@ -28,15 +27,17 @@ class System(Protocol):
         num_parameters: of all its members.
         flops_a_frame: likewise.
         acoustic_scale: of the search; None: that of the recipe.
+        hears_cepstra: scores cepstra, 13 a frame; otherwise log-mel frames.
     """
 
     name: str
     num_parameters: int
     flops_a_frame: int
     acoustic_scale: float | None
+    hears_cepstra: bool
 
     def score(self, frames: np.ndarray) -> np.ndarray:
-        """Scaled log likelihoods, float32 (T, P), of an utterance's frames, float16 (T, F)."""
+        """Scaled log likelihoods, float32 (T, P), of an utterance's stored frames, float16 (T, F)."""
 
 
 @dataclass
@@ -47,6 +48,7 @@ class NetworkSystem:
     model: AcousticModel
     log_priors: np.ndarray
     acoustic_scale: float | None = None
+    hears_cepstra: bool = False
 
     def __post_init__(self) -> None:
         self.num_parameters = self.model.num_members * self.model.num_parameters
@@ -64,6 +66,7 @@ class AlignerSystem:
     aligner: Aligner
     name: str = "aligner"
     acoustic_scale: float | None = ALIGNER_ACOUSTIC_SCALE
+    hears_cepstra: bool = True
 
     def __post_init__(self) -> None:
         gmm, matrix = self.aligner.gmm, self.aligner.transform.matrix
@@ -73,7 +76,7 @@ class AlignerSystem:
         self.flops_a_frame = 4 * gmm.means.size + 2 * of_transform
 
     def score(self, frames: np.ndarray) -> np.ndarray:
-        return self.aligner.log_likelihoods(compute_cepstra(frames))
+        return self.aligner.log_likelihoods(frames.astype(np.float32))
 
 
 def list_systems(experiment: Experiment, log_priors: np.ndarray) -> Iterator[System]:

@@ -10,8 +10,7 @@ from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.errors import CorpusError
 from asrdistill.experiment import Experiment
-from asrdistill.features.cepstra import compute_cepstra
-from asrdistill.features.frame_store import FrameStore
+from asrdistill.features.frame_store import FrameStore, name_cepstra
 from asrdistill.hmm.aligner import Alignment, Speech
 from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignments
 from asrdistill.hmm.ctm import read_ctm_frames, write_ctm
@@ -32,7 +31,12 @@ SETTINGS = ("alignment", "realignment")
 READS = (
     "prepare/lexicon.txt",
     *(f"prepare/manifests/{split}.jsonl" for split in SPLITS),
-    *(f"features/{split}.{kind}" for split in SPLITS for kind in ("f16", "json")),
+    *(
+        f"features/{name}.{kind}"
+        for split in SPLITS
+        for name in (split, name_cepstra(split))
+        for kind in ("f16", "json")
+    ),
 )
 WRITES = (
     "align/tied_states.json",
@@ -117,10 +121,10 @@ def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
 
 
 def _read_split(experiment: Experiment, split: str) -> Speech:
-    store = FrameStore(experiment.stage_dir("features"), split)
+    store = FrameStore(experiment.stage_dir("features"), name_cepstra(split))
     utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
     assert [u.id for u in utterances] == store.utterance_ids
-    cepstra = [compute_cepstra(store.frames_of(index)) for index in range(len(store))]
+    cepstra = [store.frames_of(index).astype(np.float32) for index in range(len(store))]
     return Speech.of(store.utterance_ids, [u.words for u in utterances], cepstra)
 
 

@@ -1,33 +1,38 @@
-"""Recordings to normalised log-mel frames in the frame store."""
-
-import numpy as np
+"""Recordings to frame stores, normalised by speaker: log-mel frames for networks, cepstra for mixtures."""
 
 from asrdistill.corpus.audio import load_audio
-from asrdistill.corpus.manifest import Utterance, read_manifest
+from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.experiment import Experiment
+from asrdistill.features.cepstra import NUM_CEPSTRA, compute_cepstra
 from asrdistill.features.filterbank import compute_filterbank
-from asrdistill.features.frame_store import FrameStore, write_frame_store
+from asrdistill.features.frame_store import FrameStore, FrameStoreWriter, name_cepstra
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
 SETTINGS = ("features", "corpus.sampling_rate_hz")
 READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in SPLITS))
-WRITES = tuple(f"features/{split}.{kind}" for split in SPLITS for kind in ("f16", "json"))
+WRITES = tuple(
+    f"features/{name}.{kind}"
+    for split in SPLITS
+    for name in (split, name_cepstra(split))
+    for kind in ("f16", "json")
+)
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Compute the frames of every split."""
     folder = experiment.stage_dir("features")
     rate = recipe.corpus.sampling_rate_hz
-
-    def compute(utterance: Utterance) -> np.ndarray:
-        return compute_filterbank(load_audio(utterance, rate), rate, recipe.features).numpy()
-
     for split in SPLITS:
         utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
-        write_frame_store(
-            folder, split, track(utterances, f"features {split}"), compute, recipe.features.num_mel_bins
-        )
+        with (
+            FrameStoreWriter(folder, split, recipe.features.num_mel_bins) as log_mel,
+            FrameStoreWriter(folder, name_cepstra(split), NUM_CEPSTRA) as cepstra,
+        ):
+            for utterance in track(utterances, f"features {split}"):
+                frames = compute_filterbank(load_audio(utterance, rate), rate, recipe.features).numpy()
+                log_mel.add(utterance, frames)
+                cepstra.add(utterance, compute_cepstra(frames))
         store = FrameStore(folder, split)
         say(f"  {split}: {store.num_frames} frames of {len(store)} utterances")

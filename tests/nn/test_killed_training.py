@@ -36,7 +36,14 @@ KILLS_A_TRAINING = 7
 SEED = 762
 MOMENTS = ("forward", "backward", "optimiser", "evaluation", "checkpoint copy", "checkpoint write", "rename")
 # Short moments are held for so long, or hardly a kill would meet them.
-HELD_S = {"optimiser": 0.002, "rename": 0.005, "checkpoint copy": 0.002, "checkpoint write": 0.002}
+HELD_S = {
+    "forward": 0.001,
+    "backward": 0.001,
+    "optimiser": 0.002,
+    "checkpoint copy": 0.002,
+    "checkpoint write": 0.002,
+    "rename": 0.005,
+}
 NUM_BINS, NUM_PDFS, NUM_MEMBERS = 5, 6, 3
 
 
