@@ -7,13 +7,14 @@ Shapes: M members, S utterances of T = past + L + future frames, N = S * T, K ta
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
 
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
-from asrdistill.nn.dropout import Dropout, relu_dropout
+from asrdistill.nn.dropout import Dropout
 
 
 class Tdnn(AcousticModel):
@@ -51,13 +52,57 @@ class Tdnn(AcousticModel):
         num_utterances, num_frames = inputs.shape[:2]
         hidden = inputs.to(dtype).flatten(0, 1).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = convolve(hidden, weight.to(dtype), bias.to(dtype), self.dilations[layer])
-            hidden = relu_dropout(hidden, dropout, layer)
+            if dropout is None:
+                hidden = convolve(hidden, weight.to(dtype), bias.to(dtype), self.dilations[layer]).relu_()
+            else:
+                place = dropout, layer
+                hidden = _TrainedLayer.apply(hidden, weight.to(dtype), bias, self.dilations[layer], *place)
         reach = self.past + self.future
         rows = pad(hidden, (0, 0, 0, reach)).unflatten(1, (num_utterances, num_frames))
         classified = rows[:, :, : num_frames - reach].flatten(1, 2)
         weight, bias = self.output
         return torch.baddbmm(bias.to(dtype), classified, weight.to(dtype)).float()
+
+
+class _TrainedLayer(torch.autograd.Function):
+    """Convolution, bias, ReLU and dropout of one layer, and the way back.
+
+    Written out, because automatic differentiation fills a whole array with zeros for the gradient of each
+    tap's frames, and passes over the activations once for each of bias, ReLU and dropout.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        dilation: int,
+        dropout: Dropout,
+        layer: int,
+    ) -> torch.Tensor:
+        windows = _gather_windows(frames, weight.shape[1], dilation)
+        outputs = torch.bmm(windows, weight.flatten(1, 2))
+        dropout.bias_relu(outputs, bias, layer)
+        ctx.save_for_backward(windows, weight, outputs)
+        ctx.dilation, ctx.dropout, ctx.num_frames = dilation, dropout, frames.shape[1]
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        windows, weight, outputs = ctx.saved_tensors
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+        bias_gradient = torch.empty(len(weight), 1, weight.shape[3])
+        ctx.dropout.bias_relu_backward(gradient, outputs, bias_gradient)
+        weight_gradient = torch.bmm(windows.transpose(1, 2), gradient).view(weight.shape)
+        if not ctx.needs_input_grad[0]:
+            return None, weight_gradient, bias_gradient, None, None, None
+        num_taps, num_inputs = weight.shape[1:3]
+        of_windows = torch.bmm(gradient, weight.flatten(1, 2).transpose(1, 2))
+        passed_down = gradient.new_zeros(len(weight), ctx.num_frames, num_inputs)
+        for tap, of_tap in enumerate(of_windows.split([num_inputs] * num_taps, 2)):
+            passed_down[:, tap * ctx.dilation :][:, : of_tap.shape[1]] += of_tap
+        return passed_down, weight_gradient, bias_gradient, None, None, None
 
 
 def convolve(frames: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dilation: int) -> torch.Tensor:
@@ -72,7 +117,10 @@ def convolve(frames: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dil
     Returns:
         (M, N - (K - 1) * dilation, H).
     """
-    num_taps = weight.shape[1]
+    return torch.baddbmm(bias, _gather_windows(frames, weight.shape[1], dilation), weight.flatten(1, 2))
+
+
+def _gather_windows(frames: torch.Tensor, num_taps: int, dilation: int) -> torch.Tensor:
+    """What each convolution sees, (M, N - (K - 1) * dilation, K * D)."""
     num_windows = frames.shape[1] - (num_taps - 1) * dilation
-    shifted = [frames[:, tap * dilation :][:, :num_windows] for tap in range(num_taps)]
-    return torch.baddbmm(bias, torch.cat(shifted, 2), weight.flatten(1, 2))
+    return torch.cat([frames[:, tap * dilation :][:, :num_windows] for tap in range(num_taps)], 2)

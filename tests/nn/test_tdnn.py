@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from asrdistill.nn.architecture import AcousticModelConfig, TdnnConfig
+from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.tdnn import Tdnn, convolve
 
 NUM_BINS, NUM_PDFS, SEEDS = 5, 7, (1, 2, 3)
@@ -42,19 +43,20 @@ def draw_inputs(num_frames: int) -> torch.Tensor:
     return torch.randn(4, num_frames, NUM_BINS, generator=torch.Generator().manual_seed(1)).half()
 
 
+@pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
 @pytest.mark.parametrize(
     ("dilations", "expected"),
     [((1,), (1, 1, 1)), ((1, 3), (1, 3, 3)), ((3, 1, 2), (3, 1, 2)), ((2, 1, 4, 9), (2, 1, 4))],
 )
 def test_members_and_gradients_equal_those_of_plain_convolutions(
-    kernel_size: int, dilations: tuple[int, ...], expected: tuple[int, ...]
+    kernel_size: int, dilations: tuple[int, ...], expected: tuple[int, ...], is_training: bool
 ) -> None:
     model = make_model(kernel_size, dilations)
     assert model.past + model.future == (kernel_size - 1) * sum(expected)
     assert 0 <= model.past - model.future <= 1
     inputs = draw_inputs(model.past + 9 + model.future)
-    logits = model(inputs)
+    logits = model(inputs, dropout=Dropout(0, SEEDS) if is_training else None)
     assert logits.shape == (len(SEEDS), 4 * 9, NUM_PDFS)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
     (logits * weights).sum().backward()
@@ -70,6 +72,31 @@ def test_members_and_gradients_equal_those_of_plain_convolutions(
             torch.testing.assert_close(bias.grad[member, 0], layer.bias.grad, atol=1e-4, rtol=1e-4)
         of_output = layers[-1].weight.grad[..., 0].T
         torch.testing.assert_close(model.output[0].grad[member], of_output, atol=1e-4, rtol=1e-4)
+
+
+def test_dropout_scales_and_hides_the_same_units_on_the_way_back() -> None:
+    """Against the plain operations with the masks that the layer drew: a unit that gave 0 was dropped."""
+    model = make_model(dilations=(1,))
+    inputs = draw_inputs(model.past + 9 + model.future)
+    dropout = Dropout(0.5, SEEDS)
+    logits = model(inputs, dropout=dropout)
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
+    (logits * weights).sum().backward()
+    found = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    hidden = inputs.float().flatten(0, 1).expand(len(SEEDS), -1, -1)
+    for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
+        mask = torch.ones(len(SEEDS), hidden.shape[1] - 2, 12)
+        dropout.bias_relu(mask, torch.zeros(len(SEEDS), 1, 12), layer)
+        assert set(mask.unique().tolist()) == {0.0, 2.0}
+        hidden = convolve(hidden, weight, bias, 1).relu() * mask
+    reach = model.past + model.future
+    rows = torch.nn.functional.pad(hidden, (0, 0, 0, reach)).unflatten(1, (4, 9 + reach))[:, :, :9]
+    wanted = torch.baddbmm(model.output[1], rows.flatten(1, 2), model.output[0])
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+    (wanted * weights).sum().backward()
+    for gradient, parameter in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_what_a_frame_sees() -> None:
