@@ -41,12 +41,20 @@ class TiedStates:
     trees: tuple[tuple[Node, ...], ...]
 
     @classmethod
-    def of_monophones(cls, phones: set[str]) -> "TiedStates":
-        """Give each of the three states of each phone, and of silence, a pdf-id of its own."""
+    def of_monophones(cls, phones: set[str], num_frames: np.ndarray | None = None) -> "TiedStates":
+        """Give each of the three states of each phone, and of silence, a pdf-id of its own.
+
+        Args:
+            phones: their names.
+            num_frames: that each pdf-id was made from, int (pdf-ids,).
+        """
         names = list_phones(phones)
-        first = range(0, NUM_STATES_PER_PHONE * len(names), NUM_STATES_PER_PHONE)
+        num_pdfs = NUM_STATES_PER_PHONE * len(names)
+        counts = [0] * num_pdfs if num_frames is None else num_frames.tolist()
+        pdf_ids = range(num_pdfs)
+        found = [Leaf(pdf_id, count) for pdf_id, count in zip(pdf_ids, counts, strict=True)]
         return cls(
-            names, tuple(tuple(Leaf(i + state) for state in range(NUM_STATES_PER_PHONE)) for i in first)
+            names, tuple(tuple(found[i : i + NUM_STATES_PER_PHONE]) for i in pdf_ids[::NUM_STATES_PER_PHONE])
         )
 
     @property

@@ -7,7 +7,7 @@ Differs: no transition probabilities (hmm/graph.py says why); what stands beside
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -132,9 +132,11 @@ class GmmTrainer:
         return aligner
 
     def _train_monophones(self) -> Aligner:
-        return _StepTrainer(
-            self, "monophone", self.config.monophone, self.monophones, FeatureTransform()
-        ).run()
+        step = _StepTrainer(self, "monophone", self.config.monophone, self.monophones, FeatureTransform())
+        aligner = step.run()
+        pdf_ids = self.monophones.table[self.codes[self.codes != NOT_ALIGNED]]
+        counts = np.bincount(pdf_ids, minlength=self.monophones.num_pdfs)
+        return replace(aligner, tied_states=TiedStates.of_monophones(self.phones, counts))
 
     def _train_triphones(self) -> Aligner:
         transform = FeatureTransform()

@@ -26,6 +26,7 @@ from asrdistill.features.cepstra import NUM_CEPSTRA, compute_cepstra
 from asrdistill.features.filterbank import FilterbankConfig, compute_filterbank
 from asrdistill.features.normalization import Moments
 from asrdistill.hmm.aligner import Aligner, Alignment, Speech
+from asrdistill.hmm.decision_tree import leaves
 from asrdistill.hmm.segments import find_phones, find_words
 from asrdistill.hmm.topology import SILENCE_PHONE
 from asrdistill.hmm.training import GmmConfig, GmmTrainer, LdaMlltConfig, StepConfig
@@ -193,10 +194,13 @@ def test_an_aligner_is_read_as_it_was_written(
 @pytest.mark.parametrize("step", ["monophone", "triphone"])
 def test_training_stops_at_the_step_that_is_asked_for(corpus: Corpus, step: str) -> None:
     config = CONFIG.model_copy(update={"last_step": step, "tied_states": FOR_FEW})
-    trained = GmmTrainer(
-        corpus.speech.select(range(12)), corpus.pronunciations, corpus.phones, config
-    ).train()
+    few = corpus.speech.select(range(12))
+    trained = GmmTrainer(few, corpus.pronunciations, corpus.phones, config).train()
     assert trained.transform.matrix is None
+    counted = [
+        leaf.num_frames for trees in trained.tied_states.trees for tree in trees for leaf in leaves(tree)
+    ]
+    assert sum(counted) == len(few.cepstra)
     assert trained.tied_states.is_context_dependent == (step == "triphone")
 
 
