@@ -6,6 +6,7 @@
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,11 @@ from asrdistill.features.normalization import Moments
 def name_cepstra(split: str) -> str:
     """Name of the frame store that holds a split's cepstra; that of its log-mel frames is the split's own."""
     return f"{split}.cepstra"
+
+
+def list_store_files(names: Iterable[str]) -> tuple[str, ...]:
+    """Files of the stores of these names, relative to the experiment."""
+    return tuple(f"features/{name}.{kind}" for name in names for kind in ("f16", "json"))
 
 
 class FrameStore:

@@ -52,11 +52,11 @@ class Tdnn(AcousticModel):
         num_utterances, num_frames = inputs.shape[:2]
         hidden = inputs.to(dtype).flatten(0, 1).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            dilation = self.dilations[layer]
             if dropout is None:
-                hidden = convolve(hidden, weight.to(dtype), bias.to(dtype), self.dilations[layer]).relu_()
+                hidden = convolve(hidden, weight.to(dtype), bias.to(dtype), dilation).relu_()
             else:
-                place = dropout, layer
-                hidden = _TrainedLayer.apply(hidden, weight.to(dtype), bias, self.dilations[layer], *place)
+                hidden = _TrainedLayer.apply(hidden, weight.to(dtype), bias, dilation, dropout, layer)
         reach = self.past + self.future
         rows = pad(hidden, (0, 0, 0, reach)).unflatten(1, (num_utterances, num_frames))
         classified = rows[:, :, : num_frames - reach].flatten(1, 2)

@@ -10,7 +10,7 @@ from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.errors import CorpusError
 from asrdistill.experiment import Experiment
-from asrdistill.features.frame_store import FrameStore, name_cepstra
+from asrdistill.features.frame_store import FrameStore, list_store_files, name_cepstra
 from asrdistill.hmm.aligner import Alignment, Speech
 from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignments
 from asrdistill.hmm.ctm import read_ctm_frames, write_ctm
@@ -31,12 +31,7 @@ SETTINGS = ("alignment", "realignment")
 READS = (
     "prepare/lexicon.txt",
     *(f"prepare/manifests/{split}.jsonl" for split in SPLITS),
-    *(
-        f"features/{name}.{kind}"
-        for split in SPLITS
-        for name in (split, name_cepstra(split))
-        for kind in ("f16", "json")
-    ),
+    *list_store_files((*SPLITS, *map(name_cepstra, SPLITS))),
 )
 WRITES = (
     "align/tied_states.json",

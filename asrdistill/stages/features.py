@@ -6,18 +6,13 @@ from asrdistill.corpus.source import SPLITS
 from asrdistill.experiment import Experiment
 from asrdistill.features.cepstra import NUM_CEPSTRA, compute_cepstra
 from asrdistill.features.filterbank import compute_filterbank
-from asrdistill.features.frame_store import FrameStore, FrameStoreWriter, name_cepstra
+from asrdistill.features.frame_store import FrameStore, FrameStoreWriter, list_store_files, name_cepstra
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
 SETTINGS = ("features", "corpus.sampling_rate_hz")
 READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in SPLITS))
-WRITES = tuple(
-    f"features/{name}.{kind}"
-    for split in SPLITS
-    for name in (split, name_cepstra(split))
-    for kind in ("f16", "json")
-)
+WRITES = list_store_files((*SPLITS, *map(name_cepstra, SPLITS)))
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:

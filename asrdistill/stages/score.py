@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from asrdistill.experiment import Experiment, write_json
-from asrdistill.features.frame_store import FrameStore, name_cepstra
+from asrdistill.features.frame_store import FrameStore, list_store_files, name_cepstra
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
@@ -31,12 +31,7 @@ READS = (
     "align/gmm.safetensors",
     "align/transform.safetensors",
     *(f"align/{split}.npy" for split in ("train", *SPLITS)),
-    *(
-        f"features/{name}.{kind}"
-        for split in SPLITS
-        for name in (split, name_cepstra(split))
-        for kind in ("f16", "json")
-    ),
+    *list_store_files((*SPLITS, *map(name_cepstra, SPLITS))),
     "teachers/model.safetensors",
     "student/model.safetensors",
 )

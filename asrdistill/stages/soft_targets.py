@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from asrdistill.experiment import Experiment, hash_file
-from asrdistill.features.frame_store import FrameStore
+from asrdistill.features.frame_store import FrameStore, list_store_files
 from asrdistill.features.perturbation import perturb
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
@@ -21,7 +21,7 @@ SETTINGS = ("soft_targets", "features")
 READS = (
     "teachers/model.safetensors",
     "align/tied_states.json",
-    *(f"features/{split}.{kind}" for split in SPLITS for kind in ("f16", "json")),
+    *list_store_files(SPLITS),
     *(f"align/{split}.npy" for split in SPLITS),
 )
 WRITES = ("soft_targets/shards/",)

@@ -1,7 +1,7 @@
 """Frames and alignments to an ensemble: models that differ in seed, or in how they see the data."""
 
 from asrdistill.experiment import Experiment, write_json
-from asrdistill.features.frame_store import FrameStore
+from asrdistill.features.frame_store import FrameStore, list_store_files
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import TiedStates
 from asrdistill.nn.batches import Diversity
@@ -13,7 +13,7 @@ from asrdistill.recipe import Recipe
 SETTINGS = ("teachers",)
 READS = (
     "align/tied_states.json",
-    *(f"features/{split}.{kind}" for split in ("train", "dev") for kind in ("f16", "json")),
+    *list_store_files(("train", "dev")),
     *(f"align/{split}.npy" for split in ("train", "dev")),
 )
 WRITES = ("teachers/model.safetensors", "teachers/curves.json")

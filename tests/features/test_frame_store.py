@@ -9,6 +9,7 @@ import pytest
 from asrdistill.corpus.manifest import Utterance
 from asrdistill.errors import ContractError
 from asrdistill.features.frame_store import FrameStore, FrameStoreWriter
+from asrdistill.features.normalization import VARIANCE_FLOOR, Moments
 
 NUM_BINS = 5
 SPEAKERS: dict[str, str | None] = {
@@ -114,3 +115,15 @@ def test_a_failure_publishes_nothing(tmp_path: Path) -> None:
         raise OSError("unreadable")
     assert not (tmp_path / "train.f16").exists()
     assert not (tmp_path / "train.json").exists()
+
+
+def test_a_constant_coefficient_stays_finite() -> None:
+    moments = Moments.zeros(2)
+    frames = np.stack([np.full(50, 3.0), np.linspace(0, 1, 50)], axis=1).astype(np.float32)
+    moments.add(frames[:20])
+    moments.add(frames[20:])
+    normalized = moments.normalize(frames)
+    np.testing.assert_allclose(normalized[:, 0], 0, atol=1e-6)
+    np.testing.assert_allclose(normalized[:, 1].std(), 1, atol=1e-5)
+    shifted = moments.normalize(frames + np.float32(1))
+    np.testing.assert_allclose(shifted[:, 0], VARIANCE_FLOOR**-0.5, rtol=1e-5)
