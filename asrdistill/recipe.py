@@ -128,6 +128,24 @@ class Recipe(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_realignment(self) -> Self:
+        imported = self.alignment.imported
+        if self.realignment.realign == "dnn" and imported and imported.kind == "kaldi":
+            raise ValueError(
+                "realignment.realign is dnn, but alignment.imported.kind is kaldi: which phones its pdf-ids "
+                "belong to is not known here, so transcripts cannot be aligned with them; take "
+                "realignment.realign=none, or kind ctm or textgrid"
+            )
+        return self
+
+    @property
+    def why_unaligned(self) -> str:
+        """What an utterance without alignment lacks."""
+        if self.alignment.imported and self.realignment.realign == "none":
+            return "not in the imported files"
+        return "too few frames for the transcript"
+
     @property
     def decoding(self) -> DecodingConfig:
         return DecodingConfig(self.language_model, self.graph, self.decoder, self.tuning)

@@ -1,5 +1,6 @@
 """The commands beside `run` on a finished experiment; alignments imported, and made by a network."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -148,18 +149,89 @@ def test_alignments_that_went_out_come_in_again(
     assert TiedStates.read(copy / "align/tied_states.json").is_context_dependent
 
 
-def test_kaldis_pdf_ids_are_refused_in_words(
-    tiny_recipe: Path, finished: Path, tmp_path: Path, asrdistill: Command
-) -> None:
-    copy = tmp_path / "kaldi"
+def write_archive(finished: Path, split: str, path: Path) -> None:
+    """The pdf-ids of a split as `ali-to-pdf ... ark,t:- | gzip` leaves them."""
+    index = json.loads((finished / f"features/{split}.json").read_text())
+    starts = np.cumsum([0, *index["num_frames"]])
+    pdf_ids = np.load(finished / f"align/{split}.npy")
+    with gzip.open(path, "wt") as file:
+        for name, start, end in zip(index["utterance_ids"], starts, starts[1:], strict=False):
+            file.write(f"{name} {' '.join(map(str, pdf_ids[start:end].tolist()))} \n")
+
+
+@pytest.fixture(scope="module")
+def of_kaldi(
+    tiny_recipe: Path, finished: Path, asrdistill_process: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An experiment whose targets are our own pdf-ids, read back as Kaldi's."""
+    copy = tmp_path_factory.mktemp("of_kaldi") / "tiny"
     for stage in ("prepare", "features"):
         shutil.copytree(finished / stage, copy / stage)
-    outcome = asrdistill(
-        "run", tiny_recipe, "--exp", copy, "--stage", "align",
-        "--set", "alignment.imported={kind: kaldi, train: a, dev: b, test: c, num_pdfs: 9}",
+    archives = {split: copy.parent / f"{split}.gz" for split in ("train", "dev", "test")}
+    for split, path in archives.items():
+        write_archive(finished, split, path)
+    num_pdfs = TiedStates.read(finished / "align/tied_states.json").num_pdfs
+    settings = ", ".join(f"{split}: {path}" for split, path in archives.items())
+    outcome = asrdistill_process(
+        "run", tiny_recipe, "--exp", copy,
+        "--set", f"alignment.imported={{kind: kaldi, {settings}, num_pdfs: {num_pdfs}}}",
     )  # fmt: skip
+    assert outcome.status == 0, outcome.stderr
+    assert "No words were decoded" in outcome.stdout
+    return copy
+
+
+def test_pdf_ids_of_kaldi_train_the_same_teachers_and_student(finished: Path, of_kaldi: Path) -> None:
+    """Targets do not depend on what is known of them: the same weights, the same frame accuracies, no WER."""
+    for path in ("align/train.npy", "teachers/model.safetensors", "student/model.safetensors"):
+        assert (of_kaldi / path).read_bytes() == (finished / path).read_bytes()
+    for name in ("teacher_00", "ensemble", "student_00"):
+        ours, theirs = (
+            json.loads((folder / f"score/systems/{name}.json").read_text()) for folder in (finished, of_kaldi)
+        )
+        assert ours["frame_accuracy"] == theirs["frame_accuracy"]
+        assert "wer" in ours and "wer" not in theirs
+    assert not list(of_kaldi.glob("score/systems/*.txt"))
+    aligner = json.loads((of_kaldi / "score/systems/aligner.json").read_text())
+    num_pdfs = TiedStates.read(of_kaldi / "align/tied_states.json").num_pdfs
+    assert aligner["frame_accuracy"]["test"] > 10 / num_pdfs
+
+
+def test_a_finished_experiment_on_pdf_ids_of_kaldi_is_finished(
+    of_kaldi: Path, asrdistill_process: Command
+) -> None:
+    outcome = asrdistill_process("run", of_kaldi / "recipe.yaml", "--exp", of_kaldi)
+    assert outcome.status == 0
+    assert outcome.stderr.count(": finished") == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["decode", "{}", "ensemble", "--out", "out"], "whose phones are not known here"),
+        (["align", "{}/recipe.yaml", "--exp", "{}", "--out", "out"], "ali-to-phones --ctm-output"),
+        (["tied-states", "{}", "S-IH+K"], "whose phones are not known here"),
+        (["tied-states", "{}", "--draw", "IH"], "whose phones are not known here"),
+        (
+            ["run", "{}/recipe.yaml", "--exp", "out", "--set", "realignment.realign=dnn"],
+            "take realignment.realign=none",
+        ),
+    ],
+)
+def test_what_needs_phones_is_refused_for_pdf_ids_of_kaldi(
+    words: list[str], told: str, of_kaldi: Path, asrdistill: Command, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    outcome = asrdistill(*(word.replace("{}", str(of_kaldi)) for word in words))
     assert outcome.status == 1
-    assert "ali-to-phones --ctm-output" in outcome.error
+    assert told in outcome.error
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_pdf_ids_of_kaldi_are_counted(of_kaldi: Path, asrdistill: Command) -> None:
+    num_pdfs = TiedStates.read(of_kaldi / "align/tied_states.json").num_pdfs
+    assert f"{num_pdfs} pdf-ids of another system" in asrdistill("tied-states", of_kaldi).stdout
 
 
 def test_tied_states_are_shown(finished: Path, asrdistill: Command) -> None:

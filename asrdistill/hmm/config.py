@@ -12,7 +12,7 @@ class AlignmentConfig(Config):
 
     gmm: GmmConfig = Field(GmmConfig(), description="the Gaussian models that align the speech")
     imported: ImportedAlignmentConfig | None = Field(
-        None, description="phones aligned by another system, in place of our own alignment; none: ours"
+        None, description="alignment of another system, in place of our own; none: ours"
     )
     max_unaligned: float = Field(
         0.05, ge=0, le=1, description="share of the utterances of any split that may stay without alignment"

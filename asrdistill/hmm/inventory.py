@@ -63,6 +63,8 @@ def check_phone(tied_states: TiedStates, phone: str, subject: str) -> None:
     """
     if phone in tied_states.phone_ids:
         return
+    if not tied_states.has_phones:
+        raise TriphoneError(f"{subject}: {describe_inventory(tied_states)}; expected tied states of our own")
     phones = tied_states.phones
     same = [known for known in phones if known.casefold() == phone.casefold()]
     nearest = same or difflib.get_close_matches(phone, phones, 1)
@@ -112,6 +114,8 @@ def _write_set(asked: Sequence[str], phones: Sequence[str]) -> str:
 
 def describe_inventory(tied_states: TiedStates) -> str:
     """Tell how many tied states there are, what splitting won, and the leaves of each state of each phone."""
+    if not tied_states.has_phones:
+        return f"{tied_states.num_pdfs:,} pdf-ids of another system, whose phones are not known here"
     num_frames = sum(
         leaf.num_frames for trees in tied_states.trees for tree in trees for leaf in leaves(tree)
     )

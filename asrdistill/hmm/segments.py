@@ -59,9 +59,9 @@ def find_phones(codes: np.ndarray, phones: Sequence[str]) -> list[Segment]:
 
     Args:
         codes: int (frames,), as in hmm/topology.py.
-        phones: name of every phone id.
+        phones: name of every phone id; none where the codes are another system's pdf-ids.
     """
-    if not len(codes):
+    if not len(codes) or not phones:
         return []
     triphones, states = np.divmod(codes, NUM_STATES_PER_PHONE)
     is_new = (triphones[1:] != triphones[:-1]) | (states[1:] < states[:-1])

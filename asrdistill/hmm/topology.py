@@ -7,6 +7,9 @@ utterance. Monophones are trees of one leaf each. Everything else asks `TiedStat
 pdf-id itself.
 
 A triphone state's code is ((left * P + phone) * P + right) * 3 + state, of phone ids; P phones.
+
+Of another system often no more is known than how many pdf-ids it has. Such tied states have no phones, a
+pdf-id is its own code, and no words can be decoded with them.
 """
 
 import json
@@ -35,10 +38,12 @@ class TiedStates:
     Attributes:
         phones: phone names; an index into it is a phone id. The first one is silence.
         trees: of every phone, of each of its states; leaves are numbered in this order.
+        num_unknown: pdf-ids of another system, of whose phones nothing is known; then there are no trees.
     """
 
     phones: tuple[str, ...]
     trees: tuple[tuple[Node, ...], ...]
+    num_unknown: int = 0
 
     @classmethod
     def of_monophones(cls, phones: set[str], num_frames: np.ndarray | None = None) -> "TiedStates":
@@ -57,13 +62,23 @@ class TiedStates:
             names, tuple(tuple(found[i : i + NUM_STATES_PER_PHONE]) for i in pdf_ids[::NUM_STATES_PER_PHONE])
         )
 
+    @classmethod
+    def of_unknown_phones(cls, num_pdfs: int) -> "TiedStates":
+        """The pdf-ids of another system, of whose phones nothing is known."""
+        return cls((), (), num_pdfs)
+
     @property
     def num_pdfs(self) -> int:
-        return len(self._owners)
+        return self.num_unknown or len(self._owners)
+
+    @property
+    def has_phones(self) -> bool:
+        """Whether it is known which phones the pdf-ids belong to, so that words can be decoded."""
+        return not self.num_unknown
 
     @property
     def is_context_dependent(self) -> bool:
-        return self.num_pdfs > NUM_STATES_PER_PHONE * len(self.phones)
+        return self.has_phones and self.num_pdfs > NUM_STATES_PER_PHONE * len(self.phones)
 
     @cached_property
     def phone_ids(self) -> dict[str, int]:
@@ -83,6 +98,8 @@ class TiedStates:
     @cached_property
     def table(self) -> np.ndarray:
         """The pdf-id of every triphone state's code, int32 (P * P * P * 3,)."""
+        if not self.has_phones:
+            return np.arange(self.num_unknown, dtype=np.int32)
         tables = [[tabulate(tree, self.phone_ids) for tree in trees] for trees in self.trees]
         by_phone = np.array(tables)  # phone, state, left, right
         return np.ascontiguousarray(by_phone.transpose(2, 0, 3, 1)).reshape(-1)
@@ -146,7 +163,7 @@ class TiedStates:
                 "wrote them; run again with --force align"
             )
         trees = tuple(tuple(of_json(tree) for tree in stored["trees"][phone]) for phone in stored["phones"])
-        return cls(tuple(stored["phones"]), trees)
+        return cls(tuple(stored["phones"]), trees, 0 if stored["phones"] else stored["num_pdfs"])
 
 
 def list_phones(phones: Sequence[str] | set[str]) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class GmmTrainer:
         config: how to train.
         imported: codes of an alignment of another system, int32 (N,), -1 where there is none: then triphones
             are tied by it and mixtures trained on it, and nothing is aligned.
+        tied_states: of the imported alignment, where its codes are pdf-ids; none: triphones are tied here.
     """
 
     speech: Speech
@@ -82,6 +83,7 @@ class GmmTrainer:
     phones: set[str]
     config: GmmConfig
     imported: np.ndarray | None = None
+    tied_states: TiedStates | None = None
     graphs: GraphSet = field(init=False)
     codes: np.ndarray = field(init=False)
 
@@ -140,7 +142,7 @@ class GmmTrainer:
 
     def _train_triphones(self) -> Aligner:
         transform = FeatureTransform()
-        tied_states = self._grow_trees(transform.apply_to_all(self.speech))
+        tied_states = self.tied_states or self._grow_trees(transform.apply_to_all(self.speech))
         return _StepTrainer(self, "triphone", self.config.triphone, tied_states, transform).run()
 
     def _train_lda_mllt(self) -> Aligner:

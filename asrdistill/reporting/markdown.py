@@ -26,7 +26,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
         conclude(report),
         _results(report),
-        ["## Word errors on test", *_word_errors(report)],
+        _word_errors(report),
         ["## Ensemble size", *_ensemble_size(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
         ["## Soft targets", _bullets(report["soft_targets"])],
@@ -65,11 +65,8 @@ def _results(report: Mapping[str, Any]) -> list[str]:
 
 
 def _word_errors(report: Mapping[str, Any]) -> list[str]:
-    return [
-        _table(
-            ("system", "word errors"), [(row.system, row.word_errors) for row in list_rows(report)], left=2
-        )
-    ]
+    rows = [(row.system, row.word_errors) for row in list_rows(report) if row.word_errors]
+    return ["## Word errors on test", _table(("system", "word errors"), rows, left=2)] if rows else []
 
 
 def _ensemble_size(report: Mapping[str, Any]) -> list[str]:

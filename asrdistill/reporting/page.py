@@ -29,7 +29,7 @@ def render_html(
     teachers: Sequence[LearningCurve],
     students: Sequence[LearningCurve],
     tuning: Sequence[TuningGrid],
-    alignment: AlignmentPicture,
+    alignment: AlignmentPicture | None,
 ) -> str:
     """Render the page; the same input gives the same bytes.
 
@@ -37,8 +37,8 @@ def render_html(
         report: what `build_report` gave, or report.json read back.
         teachers: learning curves of the ensemble's members.
         students: learning curves of the students.
-        tuning: dev WER over decoding weights, one grid a system.
-        alignment: an utterance to show.
+        tuning: dev WER over decoding weights, one grid a system; none where no words were decoded.
+        alignment: an utterance to show; None where the phones of the targets are not known.
     """
     environment = Environment(
         loader=PackageLoader("asrdistill", "reporting"),
@@ -59,7 +59,7 @@ def render_html(
         ensemble_size_svg=Markup(ensemble_curve.draw_ensemble_size(report["ensemble_size"])),
         tuning=_draw_tuning(tuning),
         alignment=alignment,
-        alignment_svg=Markup(draw_alignment(alignment)),
+        alignment_svg=Markup(draw_alignment(alignment)) if alignment else None,
         cost_columns=costs.COLUMNS,
         cost_rows=costs.list_cost_rows(report["stages"]),
         cost_sum=costs.sum_costs(report["stages"]),

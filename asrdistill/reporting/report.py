@@ -6,6 +6,8 @@ A system is a dict (`S` in the contract of report.json):
      "flops_a_frame": 0,
      "wer": {"test": {"wer": 0.21, "errors": 10, "words": 50, "ins": 1, "del": 2, "sub": 7, "ser": 0.5}}}
 
+"wer" is missing from all of them where words cannot be decoded: the targets are pdf-ids of another system.
+
 Parameters and FLOPs a frame are those of all its members together (of the baseline: of one teacher). The
 baseline also has "spread" and "members"; a student also has "hard_weight", "temperature" and "chosen".
 """
@@ -48,18 +50,23 @@ def mean_system(members: Sequence[System]) -> dict[str, Any]:
     Counts of word errors are averaged too, so they need not be whole numbers.
     """
     accuracies = {split: [member["frame_accuracy"][split] for member in members] for split in ("dev", "test")}
-    word_errors = {key: [member["wer"]["test"][key] for member in members] for key in WORD_ERROR_KEYS}
-    return {
+    mean: dict[str, Any] = {
         "frame_accuracy": {split: statistics.fmean(values) for split, values in accuracies.items()},
         "num_parameters": members[0]["num_parameters"],
         "flops_a_frame": members[0]["flops_a_frame"],
-        "wer": {"test": {key: statistics.fmean(values) for key, values in word_errors.items()}},
-        "spread": {
-            "frame_accuracy": {split: _spread(values) for split, values in accuracies.items()},
-            "wer": {"test": _spread(word_errors["wer"])},
-        },
+        "spread": {"frame_accuracy": {split: _spread(values) for split, values in accuracies.items()}},
         "members": list(members),
     }
+    if has_words(members[0]):
+        word_errors = {key: [member["wer"]["test"][key] for member in members] for key in WORD_ERROR_KEYS}
+        mean["wer"] = {"test": {key: statistics.fmean(values) for key, values in word_errors.items()}}
+        mean["spread"]["wer"] = {"test": _spread(word_errors["wer"])}
+    return mean
+
+
+def has_words(system: System) -> bool:
+    """Whether words were decoded with a system."""
+    return "wer" in system
 
 
 def _spread(values: Sequence[float]) -> float | None:
@@ -71,14 +78,16 @@ def compute_transfer(baseline: System, ensemble: System, student: System) -> dic
 
     Value: (student - baseline) / (ensemble - baseline): 1 keeps all, 0 none, below 0 is harm; None
     (undefined) where the ensemble is not better than the baseline. "ci95" is None: not computed here.
+    "wer" is there where words were decoded.
     Source: the 86% of Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 3, is this ratio.
     """
-    accuracies = [system["frame_accuracy"]["test"] for system in (baseline, ensemble, student)]
-    negated_wers = [-system["wer"]["test"]["wer"] for system in (baseline, ensemble, student)]
-    return {
-        "frame_accuracy": {"value": _kept_share(*accuracies), "ci95": None},
-        "wer": {"value": _kept_share(*negated_wers), "ci95": None},
-    }
+    systems = (baseline, ensemble, student)
+    accuracies = [system["frame_accuracy"]["test"] for system in systems]
+    transfer = {"frame_accuracy": {"value": _kept_share(*accuracies), "ci95": None}}
+    if has_words(baseline):
+        negated_wers = [-system["wer"]["test"]["wer"] for system in systems]
+        transfer["wer"] = {"value": _kept_share(*negated_wers), "ci95": None}
+    return transfer
 
 
 def _kept_share(baseline: float, ensemble: float, student: float) -> float | None:

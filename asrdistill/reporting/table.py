@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.report import compute_transfer
+from asrdistill.reporting.report import compute_transfer, has_words
 
 HINTON_HARD_WEIGHT = 0.5
 HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
 HINTON_ROWS = (("baseline", "58.9", "10.9"), ("10x ensemble", "61.1", "10.7"), ("distilled", "60.8", "10.7"))
 HINTON_TRANSFER = ("86%", "100%")
 
+NOT_MEASURED = "–"
 COLUMNS = (
     "system",
     "frame accuracy dev (%)",
@@ -38,7 +39,7 @@ class Row:
         note: a student's temperature, and why it is singled out; empty for others.
         chosen: whether it is the student that was chosen on dev.
         cells: frame accuracy on dev and test, WER on test, parameters, FLOPs a frame.
-        word_errors: the WER with its counts, as Kaldi prints them.
+        word_errors: the WER with its counts, as Kaldi prints them; empty where no words were decoded.
     """
 
     role: str
@@ -62,7 +63,7 @@ def list_rows(report: Mapping[str, Any]) -> list[Row]:
     """The rows of the table: aligner, baseline, ensemble, and every student by hard weight."""
     systems = report["systems"]
     return [
-        _row("aligner", "GMM-HMM that made the targets", systems["aligner"]),
+        _row("aligner", _name_aligner(report["settings"]), systems["aligner"]),
         _row("baseline", f"baseline (mean of {report['num_teachers']})", systems["baseline"]),
         _row("ensemble", f"{report['num_teachers']}x ensemble", systems["ensemble"]),
         *(_row("distilled", name_student(student), student) for student in _students(report)),
@@ -80,9 +81,17 @@ def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
             transfer = compute_transfer(baseline, ensemble, student)
         else:
             continue
-        shares = (_share(transfer[measure]) for measure in ("frame_accuracy", "wer"))
+        shares = (_share(transfer.get(measure)) for measure in ("frame_accuracy", "wer"))
         rows.append(TransferRow(f"transfer, hard weight {student['hard_weight']:g}", *shares))
     return rows
+
+
+def _name_aligner(settings: Mapping[str, Any]) -> str:
+    if settings["alignment"]["imported"]:
+        return "GMM-HMM trained on the targets"
+    if settings["realignment"]["realign"] == "none":
+        return "GMM-HMM that made the targets"
+    return "GMM-HMM that aligned first"
 
 
 def name_student(student: Mapping[str, Any]) -> str:
@@ -98,15 +107,18 @@ def _students(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _row(role: str, label: str, system: Mapping[str, Any]) -> Row:
     spread = system.get("spread", {"frame_accuracy": {"dev": None, "test": None}, "wer": {"test": None}})
-    word_errors = system["wer"]["test"]
+    wer, word_errors = NOT_MEASURED, ""
+    if has_words(system):
+        counted = system["wer"]["test"]
+        wer, word_errors = _percent(counted["wer"], spread["wer"]["test"]), _word_errors(counted)
     cells = (
         _percent(system["frame_accuracy"]["dev"], spread["frame_accuracy"]["dev"]),
         _percent(system["frame_accuracy"]["test"], spread["frame_accuracy"]["test"]),
-        _percent(word_errors["wer"], spread["wer"]["test"]),
+        wer,
         format_count(system["num_parameters"]),
         format_count(system["flops_a_frame"]),
     )
-    return Row(role, label, _note(system), bool(system.get("chosen")), cells, _word_errors(word_errors))
+    return Row(role, label, _note(system), bool(system.get("chosen")), cells, word_errors)
 
 
 def format_count(count: int) -> str:
@@ -143,7 +155,9 @@ def _count(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
 
 
-def _share(transfer: Mapping[str, Any]) -> str:
+def _share(transfer: Mapping[str, Any] | None) -> str:
+    if transfer is None:
+        return NOT_MEASURED
     if transfer["value"] is None:
         return "undefined"
     share = f"{100 * transfer['value']:.0f}%"
@@ -170,10 +184,12 @@ def render_table(report: Mapping[str, Any]) -> str:
     first_hinton = first_transfer + len(transfers)
     notes = [f"   {row.note}" if row.note else "" for row in rows]
     body = [line + note for line, note in zip(aligned[2:first_transfer], notes, strict=True)]
-    errors = _align([(row.system, row.word_errors) for row in rows], left=2)
+    errors = _align([(row.system, row.word_errors) for row in rows if row.word_errors], left=2)
+    if errors:
+        errors = ["Word errors on test", *errors, ""]
     blocks = [[*aligned[:2], rule, *body], aligned[first_transfer:first_hinton], aligned[first_hinton:]]
     table = f"\n{rule}\n".join("\n".join(block) for block in blocks)
-    return "\n".join([table, "", "Word errors on test", *errors, "", *conclude(report)]) + "\n"
+    return "\n".join([table, "", *errors, *conclude(report)]) + "\n"
 
 
 def _align(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:

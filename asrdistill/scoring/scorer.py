@@ -1,9 +1,10 @@
 """Decoding and scoring of one system after the other, with everything that they share."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from asrdistill.decoding.arpa import load_language_model
 from asrdistill.decoding.decoder import DecoderConfig, decode_utterances
 from asrdistill.decoding.graph import DecodingGraph, GraphConfig, load_or_build_graph
 from asrdistill.decoding.lattice import Lattice, best_path
-from asrdistill.decoding.ngram import NgramConfig
+from asrdistill.decoding.ngram import NgramConfig, NgramModel
+from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, atomic_path
 from asrdistill.features.frame_store import FrameStore, name_cepstra
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.realignment import compute_log_priors
-from asrdistill.progress import say
+from asrdistill.progress import say, track
 from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames
 from asrdistill.scoring.systems import System
 from asrdistill.scoring.tuning import Tuning, TuningConfig, tune
@@ -43,7 +45,11 @@ class DecodingConfig:
 
 
 class Scorer:
-    """Holds what all systems are scored with: frames, targets, priors, graph, references."""
+    """Holds what all systems are scored with: frames, targets, priors, graph, references.
+
+    Attributes:
+        can_decode: whether the tied states' phones are known; otherwise frame accuracy alone is scored.
+    """
 
     def __init__(self, config: DecodingConfig, experiment: Experiment) -> None:
         self.config = config
@@ -62,9 +68,26 @@ class Scorer:
             for split in ("train", *SPLITS)
         }
         self.references = {split: {u.id: u.words for u in manifests[split]} for split in SPLITS}
-        self.graph = self._build_graph([u.words for u in manifests["train"]])
+        self.can_decode = self.tied_states.has_phones
+        model = self._load_language_model([u.words for u in manifests["train"]])
+        self._graph = self._build_graph(model) if self.can_decode else None
 
-    def _build_graph(self, sentences: list[list[str]]) -> DecodingGraph:
+    @property
+    def graph(self) -> DecodingGraph:
+        """The decoding graph.
+
+        Raises:
+            ContractError: the tied states are another system's, of whose phones nothing is known.
+        """
+        if self._graph is None:
+            raise ContractError(
+                f"decoding: the {self.tied_states.num_pdfs:,} tied states are pdf-ids of another system, "
+                "whose phones are not known here, so that no words can be found with them; expected an "
+                "alignment of our own, or alignment.imported.kind ctm or textgrid"
+            )
+        return self._graph
+
+    def _load_language_model(self, sentences: list[list[str]]) -> NgramModel:
         model = load_language_model(self.config.language_model, sentences, self.lexicon.pronunciations)
         dev = model.perplexity(self.references["dev"].values())
         say(
@@ -73,22 +96,26 @@ class Scorer:
         )
         if model.coverage:
             say(f"  {self.config.language_model.path}: {model.coverage}")
-        self.language_model = {
+        self.language_model: dict[str, Any] = {
             "order": model.order,
             "dev_perplexity": dev.perplexity,
             "dev_num_oov": dev.num_oov,
             "train_num_oov": model.num_oov,
         }
+        return model
+
+    def _build_graph(self, model: NgramModel) -> DecodingGraph:
         graph = load_or_build_graph(self.graphs_dir, self.lexicon, model, self.tied_states, self.config.graph)
         say(f"  decoding graph: {graph.num_states:,} states, {graph.num_arcs:,} arcs")
         return graph
 
     def score(self, system: System) -> dict[str, Any]:
         """Frame accuracy on dev and test; weights tuned on dev; word errors on test with them."""
-        frames: dict[str, FrameAccuracy] = {}
-        dev_lattices, frames["dev"] = self.decode(system, "dev")
+        if not self.can_decode:
+            return self._score_frames(system)
+        dev_lattices, dev_frames = self.decode(system, "dev")
         tuning = tune(dev_lattices, self.references["dev"], self.graph.words, self.config.tuning)
-        test_lattices, frames["test"] = self.decode(system, "test")
+        test_lattices, test_frames = self.decode(system, "test")
         scale, penalty = tuning.best.acoustic_scale, tuning.best.insertion_penalty
         hypotheses = {
             name: [self.graph.words[w] for w in best_path(lattice, scale, penalty)]
@@ -97,39 +124,49 @@ class Scorer:
         test = count_word_errors(self.references["test"], hypotheses)
         write_hypotheses(self.folder / "systems" / f"{system.name}.test.txt", hypotheses)
         say(
-            f"  {system.name}: frame accuracy {100 * frames['dev'].accuracy:.2f}% dev, "
-            f"{100 * frames['test'].accuracy:.2f}% test; {test} "
+            f"  {system.name}: {_say_accuracies(dev_frames, test_frames)}; {test} "
             f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"
         )
         incomplete = [name for name, lattice in test_lattices.items() if not lattice.is_complete]
         return {
-            "frame_accuracy": {split: count.accuracy for split, count in frames.items()},
-            "num_parameters": system.num_parameters,
-            "flops_a_frame": system.flops_a_frame,
+            **_describe_frames(system, dev_frames, test_frames),
             "wer": {"dev": describe_errors(tuning.best.word_errors), "test": describe_errors(test)},
             "tuning": describe_tuning(tuning),
             "incomplete": incomplete,
         }
 
+    def _score_frames(self, system: System) -> dict[str, Any]:
+        """Frame accuracy on dev and test, where words cannot be decoded."""
+        counts = {}
+        for split in SPLITS:
+            count = _FrameCount()
+            scores = self._score_utterances(system, split, count)
+            deque(track(scores, f"frames {split}", len(self.stores[split])), 0)
+            counts[split] = count.total
+        say(f"  {system.name}: {_say_accuracies(counts['dev'], counts['test'])}")
+        return {**_describe_frames(system, counts["dev"], counts["test"]), "incomplete": []}
+
+    def _score_utterances(
+        self, system: System, split: str, count: "_FrameCount"
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield id and scaled log likelihoods of every utterance; its frames are counted on the way."""
+        store = (self.cepstra if system.hears_cepstra else self.stores)[split]
+        for index, utterance_id in enumerate(store.utterance_ids):
+            scaled_log_likelihoods = system.score(store.frames_of(index))
+            targets = self.targets_of(split, index)
+            if targets is not None:
+                count.total += count_frames(scaled_log_likelihoods + self.log_priors, targets)
+            yield utterance_id, scaled_log_likelihoods
+
     def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], FrameAccuracy]:
         """Lattices of a split, and the frame accuracy counted on the way."""
-        store = (self.cepstra if system.hears_cepstra else self.stores)[split]
-        counted = FrameAccuracy(0, 0)
-
-        def scores() -> Iterator[tuple[str, np.ndarray]]:
-            nonlocal counted
-            for index, utterance_id in enumerate(store.utterance_ids):
-                scaled_log_likelihoods = system.score(store.frames_of(index))
-                targets = self.targets_of(split, index)
-                if targets is not None:
-                    counted += count_frames(scaled_log_likelihoods + self.log_priors, targets)
-                yield utterance_id, scaled_log_likelihoods
-
+        num_utterances, count = len(self.stores[split]), _FrameCount()
+        scores = self._score_utterances(system, split, count)
         config = self.decoder_config_of(system)
-        workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
+        workers = min(os.cpu_count() or 1, max(1, num_utterances // UTTERANCES_A_WORKER))
         with single_torch_thread():
-            lattices = decode_utterances(self.graph, scores(), config, workers, len(store))
-        return lattices, counted
+            lattices = decode_utterances(self.graph, scores, config, workers, num_utterances)
+        return lattices, count.total
 
     def decoder_config_of(self, system: System) -> DecoderConfig:
         """The search's settings, with the acoustic scale that suits a system."""
@@ -142,6 +179,25 @@ class Scorer:
         start, end = self.stores[split].starts[index : index + 2]
         targets = self.pdf_ids[split][start:end]
         return targets if len(targets) and targets[0] != NOT_ALIGNED else None
+
+
+@dataclass
+class _FrameCount:
+    """Frames counted so far."""
+
+    total: FrameAccuracy = field(default_factory=lambda: FrameAccuracy(0, 0))
+
+
+def _say_accuracies(dev: FrameAccuracy, test: FrameAccuracy) -> str:
+    return f"frame accuracy {100 * dev.accuracy:.2f}% dev, {100 * test.accuracy:.2f}% test"
+
+
+def _describe_frames(system: System, dev: FrameAccuracy, test: FrameAccuracy) -> dict[str, Any]:
+    return {
+        "frame_accuracy": {"dev": dev.accuracy, "test": test.accuracy},
+        "num_parameters": system.num_parameters,
+        "flops_a_frame": system.flops_a_frame,
+    }
 
 
 @contextmanager

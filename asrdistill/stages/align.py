@@ -54,9 +54,11 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     speech = {split: _read_split(experiment, split) for split in SPLITS}
     config = recipe.alignment.gmm
     if recipe.alignment.imported:
-        found = _import_alignments(recipe, recipe.alignment.imported, speech, lexicon)
+        found, tied_states = _import_alignments(recipe, recipe.alignment.imported, speech, lexicon)
         codes = _join_codes(speech["train"], found["train"])
-        aligner = GmmTrainer(speech["train"], lexicon.pronunciations, lexicon.phones, config, codes).train()
+        aligner = GmmTrainer(
+            speech["train"], lexicon.pronunciations, lexicon.phones, config, codes, tied_states
+        ).train()
     else:
         aligner = GmmTrainer(speech["train"], lexicon.pronunciations, lexicon.phones, config).train()
         found = {split: aligner.align(speech[split], lexicon.pronunciations) for split in SPLITS}
@@ -69,13 +71,20 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
 
 def _import_alignments(
     recipe: Recipe, config: ImportedAlignmentConfig, speech: Mapping[str, Speech], lexicon: Lexicon
-) -> dict[str, list[Alignment | None]]:
-    """Phones of another system, as triphone states; which words they belong to, it does not say."""
+) -> tuple[dict[str, list[Alignment | None]], TiedStates | None]:
+    """Alignments of another system; which words its frames belong to, it does not say.
+
+    Returns:
+        For each split its alignments, and the tied states that their codes stand for; None: the codes are
+        those of triphone states, which are still to be tied.
+    """
+    tied_states = None
     if config.kind == "kaldi":
-        raise CorpusError(
-            "alignment.imported: found kind kaldi, pdf-ids of a system whose tied states are not known here, "
-            "so that nothing could be decoded with them; expected phones: give kind ctm, with what Kaldi's "
-            "ali-to-phones --ctm-output writes, or kind textgrid"
+        assert config.num_pdfs is not None
+        tied_states = TiedStates.of_unknown_phones(config.num_pdfs)
+        say(
+            f"  {config.num_pdfs:,} pdf-ids, whose phones are not known here: frame accuracy will be "
+            "measured, but no word error rate"
         )
     monophones = TiedStates.of_monophones(lexicon.phones)
     found: dict[str, list[Alignment | None]] = {}
@@ -86,7 +95,7 @@ def _import_alignments(
             None if one is None else Alignment(one, np.full(len(one), SILENCE_WORD, np.int32), 0.0)
             for one in codes.values()
         ]
-    return found
+    return found, tied_states
 
 
 def _join_codes(speech: Speech, alignments: Sequence[Alignment | None]) -> np.ndarray:
@@ -100,7 +109,17 @@ def _join_codes(speech: Speech, alignments: Sequence[Alignment | None]) -> np.nd
 
 
 def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
-    """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance."""
+    """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance.
+
+    Raises:
+        CorpusError: the alignment is another system's, of whose phones nothing is known.
+    """
+    if not TiedStates.read(experiment.stage_dir("align") / "tied_states.json").has_phones:
+        raise CorpusError(
+            "alignment.imported: found kind kaldi, pdf-ids whose phones are not known here, so that neither "
+            "words nor phones can be written; expected an alignment of our own, or kind ctm or textgrid "
+            "(ali-to-phones --ctm-output makes CTM files of Kaldi's alignments)"
+        )
     shift_s = recipe.features.frame_shift_s
     for split in SPLITS:
         found = {}
@@ -149,11 +168,11 @@ def _publish(
     named = ", ".join(unaligned[:10])
     if len(unaligned) > recipe.alignment.max_unaligned * len(alignments):
         raise CorpusError(
-            f"split {split}: {len(unaligned)} of {len(alignments)} utterances have too few frames for their "
-            f"transcripts ({named}); at most a share of {recipe.alignment.max_unaligned:g} may stay without "
-            "alignment: look at their transcripts and recordings, or raise alignment.max_unaligned"
+            f"split {split}: {len(unaligned)} of {len(alignments)} utterances have no alignment: "
+            f"{recipe.why_unaligned} ({named}); at most a share of {recipe.alignment.max_unaligned:g} may "
+            "stay without: look at their transcripts and recordings, or raise alignment.max_unaligned"
         )
-    say(f"  {split}: too few frames for the transcript, not aligned: {named}")
+    say(f"  {split}: {recipe.why_unaligned}, not aligned: {named}")
 
 
 def _realign(

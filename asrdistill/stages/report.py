@@ -19,7 +19,7 @@ from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
 from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
-from asrdistill.reporting.report import LeftOut, build_report
+from asrdistill.reporting.report import LeftOut, build_report, has_words
 from asrdistill.reporting.tuning_grid import TuningGrid
 
 EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
@@ -46,7 +46,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         ensemble_size=_read(score_dir / "ensemble_size.json"),
         soft_targets=_describe_soft_targets(experiment),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
-        left_out=_list_left_out(experiment, [aligner, *teachers, ensemble, *students]),
+        left_out=_list_left_out(recipe, experiment, [aligner, *teachers, ensemble, *students]),
         versions=list_versions(),
         settings=recipe.model_dump(mode="json"),
     )
@@ -60,6 +60,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         tuning=[
             _describe_tuning(name, system)
             for name, system in (("baseline", teachers[0]), ("ensemble", ensemble), ("distilled", chosen))
+            if has_words(system)
         ],
         alignment=_draw_utterance(recipe, experiment),
     )
@@ -128,7 +129,9 @@ def _describe_stage(experiment: Experiment, stage: str) -> dict[str, Any]:
     return {**measured, "size_bytes": experiment.size_bytes(stage)}
 
 
-def _list_left_out(experiment: Experiment, systems: Sequence[dict[str, Any]]) -> list[LeftOut]:
+def _list_left_out(
+    recipe: Recipe, experiment: Experiment, systems: Sequence[dict[str, Any]]
+) -> list[LeftOut]:
     validation = _read(experiment.dir / "prepare/validation.json")
     left_out = [
         LeftOut("prepare", f"{split}: {kind}", fault["count"], tuple(fault["ids"]))
@@ -138,9 +141,7 @@ def _list_left_out(experiment: Experiment, systems: Sequence[dict[str, Any]]) ->
     for split in SPLITS:
         names = read_unaligned(experiment.stage_dir("align"), split)
         if names:
-            left_out.append(
-                LeftOut("align", f"{split}: too few frames for the transcript", len(names), tuple(names))
-            )
+            left_out.append(LeftOut("align", f"{split}: {recipe.why_unaligned}", len(names), tuple(names)))
     incomplete = sorted({name for system in systems for name in system["incomplete"]})
     if incomplete:
         reason = (
@@ -169,14 +170,16 @@ def _describe_tuning(name: str, system: dict[str, Any]) -> TuningGrid:
     return TuningGrid(name, scales, penalties, wer, (tuning["acoustic_scale"], tuning["insertion_penalty"]))
 
 
-def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture:
-    """The dev utterance of three to five words that is nearest to two seconds long."""
+def _draw_utterance(recipe: Recipe, experiment: Experiment) -> AlignmentPicture | None:
+    """The dev utterance of three to five words that is nearest to two seconds long, if phones are known."""
     store = FrameStore(experiment.stage_dir("features"), "dev")
     utterances = read_manifest(experiment.dir / "prepare/manifests/dev.jsonl")
     shift_s = recipe.features.frame_shift_s
     phones = read_ctm_frames(experiment.dir / "align/dev.phones.ctm", shift_s)
     words = read_ctm_frames(experiment.dir / "align/dev.words.ctm", shift_s)
     candidates = [i for i, u in enumerate(utterances) if u.id in phones]
+    if not candidates:
+        return None
     index = min(
         candidates, key=lambda i: (not 3 <= len(utterances[i].words) <= 5, abs(utterances[i].duration - 2))
     )

@@ -51,7 +51,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
     for system in list_systems(experiment, scorer.log_priors):
         path = experiment.stage_dir("score") / "systems" / f"{system.name}.json"
-        if path.is_file() and path.with_suffix(".test.txt").is_file():
+        if path.is_file() and (not scorer.can_decode or path.with_suffix(".test.txt").is_file()):
             say(f"  {system.name}: scored already")
             continue
         result = scorer.score(system)

@@ -92,3 +92,12 @@ def test_missing_or_earlier_inventories_are_refused(tmp_path: Path) -> None:
         ContractError, match="schema 1, expected 2: an earlier version wrote them; run again with"
     ):
         TiedStates.read(path)
+
+
+def test_of_another_systems_pdf_ids_only_their_number_is_known(tmp_path: Path) -> None:
+    unknown = TiedStates.of_unknown_phones(7)
+    assert (unknown.num_pdfs, unknown.has_phones, unknown.is_context_dependent) == (7, False, False)
+    np.testing.assert_array_equal(unknown.table, range(7))
+    unknown.write(tmp_path / "tied_states.json")
+    assert TiedStates.read(tmp_path / "tied_states.json") == unknown
+    assert TIED.has_phones and TRIPHONES.has_phones

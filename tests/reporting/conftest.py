@@ -64,6 +64,8 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
             LeftOut("align", "no path through the <transcript>", 2, (NASTY_ID, "speaker03-0017")),
         ],
         settings={
+            "alignment": {"imported": None},
+            "realignment": {"realign": "none"},
             "teachers": {"num_members": 10, "model": {"num_layers": 4, "width": 256, "activation": "relu"}},
             "student": {"temperature": 2.0, "hard_weights": [0.0, 0.25, 0.5, 1.0], "note": "<i>& 5 > 4</i>"},
         },

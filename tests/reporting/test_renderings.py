@@ -10,6 +10,7 @@ import pytest
 
 from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
+from asrdistill.reporting.report import build_report
 from asrdistill.reporting.table import render_table
 
 NUMBERS = [
@@ -183,3 +184,45 @@ def test_nothing_left_out_is_said(report: dict[str, Any], pictures: dict[str, An
     complete = {**report, "left_out": []}
     for rendering in (render_markdown(complete), render_html(complete, **pictures)):
         assert "Nothing: every utterance was used." in rendering
+
+
+def forget_words(system: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in system.items() if key != "wer"}
+
+
+def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures: dict[str, Any]) -> None:
+    """Targets of another system, whose phones are not known: frame accuracies alone, and why."""
+    systems = report["systems"]
+    students = [forget_words(s) for name, s in systems.items() if name.startswith("distilled_")]
+    frames_only = build_report(
+        **{
+            key: report[key]
+            for key in (
+                "recipe", "num_tied_states", "ensemble_size", "soft_targets", "stages", "settings", "versions"
+            )
+        },
+        teachers=[forget_words(member) for member in systems["baseline"]["members"]],
+        ensemble=forget_words(systems["ensemble"]),
+        aligner=forget_words(systems["aligner"]),
+        students=students,
+        left_out=[],
+    )  # fmt: skip
+    assert "wer" not in frames_only["transfer"]
+    html = Page(render_html(frames_only, **{**pictures, "tuning": [], "alignment": None}))
+    for text in (render_table(frames_only), render_markdown(frames_only), html.text):
+        for number in ("62.67 ± 0.26", "64.19", "63.83", "12.3 M", "82%", "No words were decoded"):
+            assert number in text
+        for absent in ("%WER", "15.00", "14.30", "88%"):
+            assert absent not in text
+    for heading in ("Word errors", "An alignment", "Decoding weights"):
+        assert heading not in html.text
+
+
+def test_mixtures_are_called_what_they_are(report: dict[str, Any]) -> None:
+    assert "GMM-HMM that made the targets" in render_table(report)
+    for section, key, value, name in (
+        ("alignment", "imported", {"kind": "ctm"}, "GMM-HMM trained on the targets"),
+        ("realignment", "realign", "dnn", "GMM-HMM that aligned first"),
+    ):
+        other = {**report, "settings": {**report["settings"], section: {key: value}}}
+        assert name in render_table(other)
