@@ -74,3 +74,24 @@ def test_bench_json_has_the_rows(only: str, listed: dict[str, str], tmp_path: Pa
         assert in_table and float(in_table[1]) == pytest.approx(row["ratio"], abs=0.001)
     assert ("rows: width, columns: members" in outcome.stdout) == rows[0]["name"].startswith("stacked")
     assert [entry.name for entry in path.parent.iterdir()] == ["bench.json"], "scratch files are left"
+
+
+def test_growth_over_copies_of_a_corpus_is_told(finished: Path) -> None:
+    command = [
+        sys.executable,
+        BENCHMARKS_DIR / "growth.py",
+        finished,
+        "--stage",
+        "features",
+        "--copies",
+        "1",
+        "2",
+    ]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert outcome.returncode == 0, outcome.stderr
+    rows = [line.strip("| ").split(" | ") for line in outcome.stdout.splitlines()[2:]]
+    assert [(row[0], row[2]) for row in rows] == [
+        (copies, stage) for stage in ("prepare", "features") for copies in "12"
+    ]
+    assert float(rows[1][1]) == pytest.approx(2 * float(rows[0][1]), abs=0.011)
+    assert not list(finished.parent.glob(".growth-*"))

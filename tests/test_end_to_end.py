@@ -94,6 +94,8 @@ def test_report_fits_its_schema(finished: Path) -> None:
     assert soft_targets["bytes_per_frame"] == 2 * report["num_tied_states"]
     assert soft_targets["temperatures"] == [TEMPERATURE]
     assert soft_targets["num_shards"] == len(list(finished.glob("soft_targets/shards/*.tar"))) > 4
+    assert report["language_model"] == read_json(finished / "score/language_model.json")
+    assert report["language_model"]["dev_perplexity"] > 1
     for stage in list(STAGES)[:-1]:
         assert report["stages"][stage]["seconds"] >= 0
         assert report["stages"][stage]["peak_memory_mb"] > 0

@@ -1,4 +1,4 @@
-"""When each word of a hypothesis was spoken, and the CTM file that says so.
+"""When each word of a hypothesis was spoken.
 
 A lattice's path knows the pdf-id of each of its frames. Those tell where each phone begins, because a phone
 goes through its first, second and last state in this order; and the phones are divided among the words by the
@@ -12,9 +12,7 @@ Source: Kaldi's lattice-align-words-lexicon.
 Differs: along one path, not over the lattice.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,28 +20,11 @@ from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.decoding.lattice import Lattice, find_best_arcs
 from asrdistill.decoding.posteriors import word_confidences
 from asrdistill.errors import ContractError
-from asrdistill.experiment import atomic_path
+from asrdistill.hmm.segments import Segment
 from asrdistill.hmm.topology import SILENCE_PHONE, TiedStates
 
 Phones = tuple[str, ...]
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class TimedWord:
-    """A word of a hypothesis.
-
-    Attributes:
-        word: the word.
-        start_frame: its first frame.
-        end_frame: the frame after its last one.
-        confidence: see `posteriors`.
-    """
-
-    word: str
-    start_frame: int
-    end_frame: int
-    confidence: float
 
 
 def find_timed_words(
@@ -53,7 +34,7 @@ def find_timed_words(
     tied_states: TiedStates,
     acoustic_scale: float,
     insertion_penalty: float = 0.0,
-) -> list[TimedWord]:
+) -> list[Segment]:
     """The words of the best path, with their times and confidences.
 
     Args:
@@ -74,7 +55,7 @@ def find_timed_words(
     spans = time_words(alignment, hypothesis, lexicon, tied_states, lattice.is_complete).tolist()
     confidences = word_confidences(lattice, word_ids, acoustic_scale, insertion_penalty).tolist()
     return [
-        TimedWord(word, start, end, confidence)
+        Segment(word, start, end, confidence)
         for word, (start, end), confidence in zip(hypothesis, spans, confidences, strict=True)
     ]
 
@@ -152,24 +133,3 @@ def _possible_starts(phones: Phones, end: int) -> list[int]:
     while starts[-1] < len(phones) and phones[starts[-1]] == SILENCE_PHONE:
         starts.append(starts[-1] + 1)
     return starts
-
-
-def write_ctm(path: Path, timed_words: Mapping[str, Sequence[TimedWord]], frame_shift_s: float) -> None:
-    """Publish words in NIST's CTM format: `utterance channel start duration word confidence`, in seconds.
-
-    Times are from the utterance's start, the channel is always 1, and utterances are in the order of their
-    ids, as sclite wants them.
-
-    Args:
-        path: of the file.
-        timed_words: utterance id -> its words, in order.
-        frame_shift_s: seconds from a frame to the next.
-    """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for utterance_id in sorted(timed_words):
-            for timed in timed_words[utterance_id]:
-                start_s = timed.start_frame * frame_shift_s
-                duration_s = (timed.end_frame - timed.start_frame) * frame_shift_s
-                file.write(
-                    f"{utterance_id} 1 {start_s:.3f} {duration_s:.3f} {timed.word} {timed.confidence:.4f}\n"
-                )

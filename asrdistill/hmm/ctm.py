@@ -17,16 +17,20 @@ from asrdistill.hmm.segments import Segment, TimedSegment, to_frames
 
 
 def write_ctm(path: Path, segments: Mapping[str, Sequence[Segment]], frame_shift_s: float) -> None:
-    """Publish the segments of each utterance, times to the millisecond."""
+    """Publish the segments of each utterance, times to the millisecond, confidences if there are any.
+
+    Utterances come in the order of their ids, as sclite wants them.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(_format_lines(segments, frame_shift_s))
 
 
 def _format_lines(segments: Mapping[str, Sequence[Segment]], frame_shift_s: float) -> Iterator[str]:
-    for utterance_id, many in segments.items():
-        for s in many:
+    for utterance_id in sorted(segments):
+        for s in segments[utterance_id]:
             start_s, duration_s = s.start * frame_shift_s, (s.end - s.start) * frame_shift_s
-            yield f"{utterance_id} 1 {start_s:.3f} {duration_s:.3f} {s.name}\n"
+            confidence = "" if s.confidence is None else f" {s.confidence:.4f}"
+            yield f"{utterance_id} 1 {start_s:.3f} {duration_s:.3f} {s.name}{confidence}\n"
 
 
 def read_ctm(path: Path) -> dict[str, list[TimedSegment]]:

@@ -32,11 +32,13 @@ class Segment:
         name: of the phone or word.
         start: first frame.
         end: frame after the last.
+        confidence: that it was spoken, 0 to 1 (decoding/posteriors.py); None: not a matter of doubt.
     """
 
     name: str
     start: int
     end: int
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         ["## Ensemble size", *_ensemble_size(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
         ["## Soft targets", _bullets(report["soft_targets"])],
+        ["## Language model", _bullets(report["language_model"])],
         ["## What it took", _costs(report["stages"])],
         ["## Left out", _left_out(report["left_out"])],
         ["## Settings", textwrap.indent(dump_settings(report["settings"]), "    ").rstrip()],

@@ -115,6 +115,7 @@ def build_report(
     students: Sequence[System],
     ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
     soft_targets: Mapping[str, Any],
+    language_model: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, float]],
     left_out: Sequence[LeftOut],
     settings: Mapping[str, Any],
@@ -131,6 +132,7 @@ def build_report(
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
+        language_model: "order", "dev_perplexity", "dev_num_oov", "train_num_oov".
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
         left_out: what stages did not use.
         settings: every setting of the recipe, as plain values.
@@ -157,6 +159,7 @@ def build_report(
         "transfer": compute_transfer(baseline, ensemble, chosen[0]),
         "ensemble_size": {split: list(map(dict, sizes)) for split, sizes in ensemble_size.items()},
         "soft_targets": dict(soft_targets),
+        "language_model": dict(language_model),
         "stages": {stage: dict(cost) for stage, cost in stages.items()},
         "left_out": [asdict(part) for part in left_out],
         "settings": dict(settings),

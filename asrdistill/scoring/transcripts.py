@@ -6,9 +6,11 @@ from pathlib import Path
 from asrdistill.decoding.decoder import decode
 from asrdistill.decoding.lattice import Lattice
 from asrdistill.decoding.nbest import find_n_best, write_n_best
-from asrdistill.decoding.word_times import TimedWord, find_timed_words, write_ctm
+from asrdistill.decoding.word_times import find_timed_words
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment
+from asrdistill.hmm.ctm import write_ctm
+from asrdistill.hmm.segments import Segment
 from asrdistill.progress import say
 from asrdistill.scoring.scorer import Scorer, single_torch_thread, write_hypotheses
 from asrdistill.scoring.systems import System, list_systems
@@ -36,7 +38,7 @@ def transcribe(
     lattices = dev_lattices if split == "dev" else scorer.decode(system, split)[0]
     weights = (best.acoustic_scale, best.insertion_penalty)
     timed = {name: _time_words(scorer, lattice, weights) for name, lattice in lattices.items()}
-    hypotheses = {name: [word.word for word in words] for name, words in timed.items()}
+    hypotheses = {name: [word.name for word in words] for name, words in timed.items()}
     write_hypotheses(out_dir / "hypotheses.txt", hypotheses)
     write_ctm(out_dir / "words.ctm", timed, frame_shift_s)
     n_best = {name: find_n_best(lattice, *weights, num_best) for name, lattice in lattices.items()}
@@ -68,7 +70,7 @@ def measure_real_time_factors(
     return (middle - start) / speech_s, (end - middle) / speech_s
 
 
-def _time_words(scorer: Scorer, lattice: Lattice, weights: tuple[float, float]) -> list[TimedWord]:
+def _time_words(scorer: Scorer, lattice: Lattice, weights: tuple[float, float]) -> list[Segment]:
     return find_timed_words(lattice, scorer.graph.words, scorer.lexicon, scorer.tied_states, *weights)
 
 

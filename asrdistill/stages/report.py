@@ -45,6 +45,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         students=[_as_system(system) for system in students],
         ensemble_size=_read(score_dir / "ensemble_size.json"),
         soft_targets=_describe_soft_targets(experiment),
+        language_model=_read(score_dir / "language_model.json"),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
         left_out=_list_left_out(recipe, experiment, [aligner, *teachers, ensemble, *students]),
         versions=list_versions(),

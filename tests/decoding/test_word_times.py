@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import count, islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from asrdistill.decoding.decoder import DecoderConfig, decode
 from asrdistill.decoding.graph import GraphConfig, build_graph
 from asrdistill.decoding.lattice import best_path, find_best_arcs
 from asrdistill.decoding.ngram import NgramModel
-from asrdistill.decoding.word_times import TimedWord, find_timed_words, split_phones, time_words, write_ctm
+from asrdistill.decoding.word_times import find_timed_words, split_phones, time_words
 from asrdistill.errors import ContractError
 from asrdistill.hmm.decision_tree import Leaf, Question
 from asrdistill.hmm.topology import SILENCE_PHONE, TiedStates
@@ -120,26 +119,11 @@ def test_times_of_a_forced_path(
     assert lattice.is_complete == (num_frames == 38)
 
     found = find_timed_words(lattice, graph.words, lexicon, tied_states, acoustic_scale=1)
-    assert [timed.word for timed in found] == [graph.words[word_id] for word_id in best_path(lattice, 1)]
+    assert [timed.name for timed in found] == [graph.words[word_id] for word_id in best_path(lattice, 1)]
     np.testing.assert_array_equal(lattice.path_alignment(find_best_arcs(lattice, 1)), alignment)
-    times = [[timed.start_frame, timed.end_frame] for timed in found]
+    times = [[timed.start, timed.end] for timed in found]
     expected = np.minimum(TIMES, num_frames).tolist()
-    assert [timed.word for timed in found][:2] == ["an", "a"] and times[:2] == expected[:2]
+    assert [timed.name for timed in found][:2] == ["an", "a"] and times[:2] == expected[:2]
     if lattice.is_complete:
-        assert found[2].word == "none" and times == expected
+        assert found[2].name == "none" and times == expected
         assert all(timed.confidence > 0.9 for timed in found)
-
-
-def test_ctm_is_in_seconds_and_in_the_order_of_ids(tmp_path: Path) -> None:
-    timed = {
-        "utterance-b": [TimedWord("NO", 0, 13, 1.0)],
-        "utterance-c": [],
-        "utterance-a": [TimedWord("ÉTÉ", 120, 155, 0.98765), TimedWord("A", 155, 155, 0.0)],
-    }
-    write_ctm(tmp_path / "words.ctm", timed, frame_shift_s=0.01)
-    assert (tmp_path / "words.ctm").read_text(encoding="utf-8") == (
-        "utterance-a 1 1.200 0.350 ÉTÉ 0.9877\n"
-        "utterance-a 1 1.550 0.000 A 0.0000\n"
-        "utterance-b 1 0.000 0.130 NO 1.0000\n"
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["words.ctm"]

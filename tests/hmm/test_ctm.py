@@ -42,6 +42,21 @@ def test_lines_are_nists(tmp_path: Path) -> None:
     assert (tmp_path / "a.ctm").read_text() == "u1 1 0.110 0.070 ONE\nu2 1 0.000 0.030 TWO\n"
 
 
+def test_confidences_are_written_and_utterances_sorted(tmp_path: Path) -> None:
+    words = {
+        "utterance-b": [Segment("NO", 0, 13, 1.0)],
+        "utterance-c": [],
+        "utterance-a": [Segment("ÉTÉ", 120, 155, 0.98765), Segment("A", 155, 155, 0.0)],
+    }
+    write_ctm(tmp_path / "words.ctm", words, 0.01)
+    assert (tmp_path / "words.ctm").read_text(encoding="utf-8") == (
+        "utterance-a 1 1.200 0.350 ÉTÉ 0.9877\n"
+        "utterance-a 1 1.550 0.000 A 0.0000\n"
+        "utterance-b 1 0.000 0.130 NO 1.0000\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["words.ctm"]
+
+
 CONTENT = """\
 ;; from ali-to-phones --ctm-output and int2sym.pl
 u1 1 0.00 0.11 SIL

@@ -50,6 +50,7 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
             "temperatures": [2.0, 5.0],
             "num_shards": 12,
         },
+        language_model={"order": 3, "dev_perplexity": 151.25, "dev_num_oov": 17, "train_num_oov": 0},
         stages={
             "prepare": {"seconds": 21.4, "peak_memory_mb": 310.0, "size_bytes": 91_400_000},
             "features": {"seconds": 16.2, "peak_memory_mb": 402.5, "size_bytes": 58_000_000},

@@ -105,6 +105,6 @@ def test_exactly_one_student_is_chosen(chosen: tuple[bool, bool]) -> None:
     with pytest.raises(ValueError, match="expected exactly one"):
         build_report(
             recipe="r", num_tied_states=3, teachers=[system(0.6, 0.1)], ensemble=system(0.6, 0.1),
-            aligner=system(0.4, 0.2), students=students, ensemble_size={}, soft_targets={}, stages={},
-            left_out=[], settings={}, versions={},
+            aligner=system(0.4, 0.2), students=students, ensemble_size={}, soft_targets={},
+            language_model={}, stages={}, left_out=[], settings={}, versions={},
         )  # fmt: skip

@@ -25,6 +25,7 @@ NUMBERS = [
 SIZES = [("1", "62.67", "(62.31–63.21)", "62.00", "(61.64–62.54)", "10"),
          ("2", "63.64", "(63.32–64.12)", "62.97", "(62.65–63.45)", "10"),
          ("10", "64.42", "", "63.75", "", "1")]  # fmt: skip
+LANGUAGE_MODEL = ["151.25", "17"]
 COSTS = ["21.4 s", "1 h 02 min", "3 min 04 s", "2.4 GB", "91.4 MB", "363.7 MB", "1 h 08 min"]
 
 
@@ -75,10 +76,10 @@ def test_every_number_of_the_table_is_in_every_rendering(
     assert number in page.text
 
 
-@pytest.mark.parametrize("cost", COSTS)
-def test_costs_are_shown(report: dict[str, Any], page: Page, cost: str) -> None:
-    assert cost in render_markdown(report)
-    assert cost in page.text
+@pytest.mark.parametrize("number", [*COSTS, *LANGUAGE_MODEL])
+def test_costs_and_perplexity_are_shown(report: dict[str, Any], page: Page, number: str) -> None:
+    assert number in render_markdown(report)
+    assert number in page.text
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]} teachers")
@@ -198,7 +199,8 @@ def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures:
         **{
             key: report[key]
             for key in (
-                "recipe", "num_tied_states", "ensemble_size", "soft_targets", "stages", "settings", "versions"
+                "recipe", "num_tied_states", "ensemble_size", "soft_targets", "language_model", "stages",
+                "settings", "versions",
             )
         },
         teachers=[forget_words(member) for member in systems["baseline"]["members"]],
