@@ -39,7 +39,7 @@ class NgramConfig(Config):
         3, ge=1, le=6, description="words in an n-gram, the predicted one included; a file has its own order"
     )
     smoothing: Literal["witten_bell", "kneser_ney"] = Field(
-        "witten_bell",
+        "kneser_ney",
         description="how n-grams that were never seen get their probability, both interpolated; kneser_ney: "
         "modified Kneser-Ney; a file brings its own",
     )
@@ -161,6 +161,9 @@ class NgramModel:
 
     def to_acceptor(self, word_ids: dict[str, int], backoff_id: int) -> Arcs:
         """The grammar G: one state a history, words as labels, back-off arcs with a label of their own.
+
+        A path may back off although the longer n-gram was seen, as in Kaldi's G.fst; what it then costs is
+        rarely, and by little, less than `log_prob` says.
 
         Args:
             word_ids: label of every word of the vocabulary.

@@ -1,5 +1,6 @@
 """Paths through graphs with cross-word context against the inventory, the lexicon and the language model."""
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,7 +10,14 @@ import pytest
 
 from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.decoding.graph import GraphConfig, build_graph
-from asrdistill.decoding.ngram import SENTENCE_END, SENTENCE_START, NgramConfig, NgramModel, estimate_ngrams
+from asrdistill.decoding.ngram import (
+    SENTENCE_END,
+    SENTENCE_START,
+    SMOOTHINGS,
+    NgramConfig,
+    NgramModel,
+    estimate_ngrams,
+)
 from asrdistill.decoding.transducer import Arcs, of_fst
 from asrdistill.hmm.topology import TiedStates
 
@@ -59,10 +67,25 @@ class Language:
 
     def cost(self, words: tuple[str, ...], phones: tuple[str, ...], num_frames: int) -> float:
         """What words, phones and an alignment of them must cost."""
-        context = [SENTENCE_START, *words, SENTENCE_END]
-        grammar = -sum(self.ngrams.log_prob(context[i], context[:i]) for i in range(1, len(context)))
         hmm = STAY * (num_frames - 3 * len(phones)) + LEAVE * 3 * len(phones)
-        return grammar + hmm + min(self.silence_costs(words, phones))
+        return self.grammar_cost(words) + hmm + min(self.silence_costs(words, phones))
+
+    def grammar_cost(self, words: tuple[str, ...]) -> float:
+        """The least cost of words, where any number of shorter histories may be taken before each of them."""
+        reached = {(SENTENCE_START,)[: self.ngrams.order - 1]: 0.0}
+        for word in (*words, SENTENCE_END):
+            after: dict[tuple[str, ...], float] = {}
+            for history, cost in reached.items():
+                for first in range(len(history) + 1):
+                    context = history[first:]
+                    if context in self.ngrams.log_probs:
+                        if word in self.ngrams.log_probs[context]:
+                            destination = self.ngrams.longest_context((*context, word))
+                            total = cost - self.ngrams.log_probs[context][word]
+                            after[destination] = min(after.get(destination, math.inf), total)
+                        cost -= self.ngrams.log_backoffs.get(context, 0.0)
+            reached = after
+        return min(reached.values())
 
     def silence_costs(self, words: tuple[str, ...], phones: tuple[str, ...]) -> Iterator[float]:
         """Of all ways to divide phones among words."""
@@ -123,7 +146,10 @@ def list_leaving(arcs: Arcs) -> dict[int, list[tuple[int, int, float, int]]]:
     return leaving
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3, 4, "lone word"], ids=str)
+ORDERS = [*itertools.product([1, 2, 3, 4], SMOOTHINGS), ("lone word", "kneser_ney")]
+
+
+@pytest.fixture(scope="module", params=ORDERS, ids=str)
 def language(
     request: pytest.FixtureRequest,
     lexicon: Lexicon,
@@ -131,11 +157,22 @@ def language(
     grow_random_trees: Callable[[int], TiedStates],
 ) -> Language:
     """Models of several orders, each with other trees; or a lone word, after which all is as at the start."""
-    if request.param == "lone word":
+    order, smoothing = request.param
+    if order == "lone word":
         lone = Lexicon({"an": lexicon.pronunciations["an"]})
         return Language(lone, estimate_ngrams([["an"]], ["an"], NgramConfig(order=1)), tied_states, 1e-5)
-    ngrams = estimate_ngrams(SENTENCES, lexicon.pronunciations, NgramConfig(order=request.param))
-    return Language(lexicon, ngrams, grow_random_trees(request.param))
+    ngrams = estimate_ngrams(SENTENCES, lexicon.pronunciations, NgramConfig(order=order, smoothing=smoothing))
+    return Language(lexicon, ngrams, grow_random_trees(order))
+
+
+def test_the_language_models_own_cost_is_that_of_the_longest_histories(language: Language) -> None:
+    """Taking a shorter history may be a little cheaper in the end, because the next one is then another."""
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        words = rng.choice(sorted(language.pronunciations), rng.integers(0, 6)).tolist()
+        context = [SENTENCE_START, *words, SENTENCE_END]
+        own = -sum(language.ngrams.log_prob(context[i], context[:i]) for i in range(1, len(context)))
+        assert own - 0.15 <= language.grammar_cost(tuple(words)) <= own + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(40))

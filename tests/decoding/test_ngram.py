@@ -19,6 +19,7 @@ Smoothing = Literal["witten_bell", "kneser_ney"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("witten_bell", "kneser_ney")
 SENTENCES = [text.split() for text in ("a b a c", "a a", "b c", "c a b a", "a b", "")]
 VOCABULARY = ("a", "b", "c", "never")
+WITTEN_BELL = NgramConfig(order=2, smoothing="witten_bell")
 CORPORA = st.lists(st.lists(st.sampled_from(("a", "b", "c", "mystery")), max_size=6), max_size=8)
 
 
@@ -34,8 +35,8 @@ def make_large_corpus() -> list[list[str]]:
 LARGE_CORPUS = make_large_corpus()
 
 
-def test_hand_worked_bigram() -> None:
-    model = estimate_ngrams([["a", "b"], ["a", "a"]], ["a", "b"], NgramConfig(order=2))
+def test_hand_worked_witten_bell_bigram() -> None:
+    model = estimate_ngrams([["a", "b"], ["a", "a"]], ["a", "b"], WITTEN_BELL)
     # unigram: a 3, b 1, end 2; 6 events, 3 types; uniform 1/3
     assert math.exp(model.log_prob("a", [])) == pytest.approx((3 + 3 / 3) / 9)
     assert math.exp(model.log_prob("b", [])) == pytest.approx(2 / 9)
@@ -183,7 +184,7 @@ def test_backing_off_never_gives_a_seen_word_more(order: int, smoothing: Smoothi
 
 
 def test_perplexity_counts_unknown_words_and_leaves_them_out() -> None:
-    model = estimate_ngrams([["a", "b"], ["a", "a"]], ["a", "b"], NgramConfig(order=2))
+    model = estimate_ngrams([["a", "b"], ["a", "a"]], ["a", "b"], WITTEN_BELL)
     result = model.perplexity([["a", "mystery", "b"]])
     probability = (22 / 27) * (2 / 9) * math.exp(model.log_prob(SENTENCE_END, ["b"]))
     assert (result.num_events, result.num_oov) == (3, 1)
