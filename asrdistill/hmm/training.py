@@ -41,7 +41,7 @@ class StepConfig(Config):
     num_iterations: int = Field(20, ge=1, description="passes of estimation over the training split")
     realign_until: int = Field(0, ge=0, description="iterations that align each time, at the beginning")
     realign_every: int = Field(5, ge=1, description="iterations between two alignments, after these")
-    num_gaussians: int = Field(9000, ge=1, description="Gaussians in all mixtures together, at the end")
+    num_gaussians: int = Field(4500, ge=1, description="Gaussians in all mixtures together, at the end")
 
 
 class LdaMlltConfig(StepConfig):
