@@ -2,7 +2,7 @@
 
 Of the DNN both are written out, in buffers that are allocated once, because under autograd masks, casts and
 fresh memory took more of a step's time than the matrix products did (torch.profiler, 10 x (4 x 256), bf16);
-autograd through `Dnn.forward` is its test's oracle. Other architectures go through autograd.
+autograd through `Dnn.forward` is its test's oracle. Other architectures go through autograd up to the loss.
 Shapes: M members, B frames, H hidden units, P pdf-ids.
 """
 
@@ -14,7 +14,7 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import Batch
-from asrdistill.nn.loss import LossGradient, distillation_loss
+from asrdistill.nn.loss import LossGradient
 
 
 class Gradient(Protocol):
@@ -61,14 +61,15 @@ class AutogradGradient:
 
     def __init__(self, model: AcousticModel, dropout: Dropout) -> None:
         self.model, self.dropout = model, dropout
+        self.loss = LossGradient()
 
     def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
         for parameter in self.model.parameters():
             parameter.grad = None
         logits = self.model(batch.inputs, batch.lengths, self.dropout)
-        loss = distillation_loss(logits, batch, hard_weights, temperature)
-        loss.sum().backward()
-        return loss.detach()
+        loss = self.loss.compute(logits.detach(), batch, hard_weights, temperature)
+        logits.backward(self.loss.gradient)
+        return loss
 
 
 class DnnGradient:
@@ -87,7 +88,8 @@ class DnnGradient:
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
         self.inputs = torch.empty(0, dtype=dtype)
-        self.loss = LossGradient(members, batch_size, model.num_pdfs)
+        self.logits = torch.empty(members, batch_size, model.num_pdfs)
+        self.loss = LossGradient()
         self.is_cast = dtype != torch.float32
         self.weights = [self._copy_of(weight.detach()) for weight in model.weights]
         self.weight_gradients = [self._copy_of(_gradient_of(weight)) for weight in model.weights]
@@ -102,7 +104,7 @@ class DnnGradient:
             self.inputs = torch.empty(batch.inputs.shape, dtype=self.model.compute_dtype)
         self.inputs.copy_(batch.inputs)
         self._forward()
-        loss = self.loss.compute(batch, hard_weights, temperature)
+        loss = self.loss.compute(self.logits, batch, hard_weights, temperature)
         self.output_gradients[-1].copy_(self.loss.gradient)
         self._backward()
         return loss
@@ -113,7 +115,7 @@ class DnnGradient:
             self._multiply(layer)
             if layer < last:
                 self.dropout.bias_relu(output, self.model.biases[layer].detach(), layer)
-        self.loss.logits.copy_(self.outputs[-1]).add_(self.model.biases[-1])
+        self.logits.copy_(self.outputs[-1]).add_(self.model.biases[-1])
 
     def _multiply(self, layer: int) -> None:
         weight, output = self.model.weights[layer].detach(), self.outputs[layer]

@@ -51,27 +51,28 @@ class LossGradient:
     Fresh memory for each batch costs more than the arithmetic (page faults).
 
     Attributes:
-        logits: float32 (M, B, P), to be filled before each `compute`, which uses them up.
-        gradient: float32 (M, B, P), filled by `compute`.
+        gradient: float32 (M, B, P), of the latest batch.
     """
 
-    def __init__(self, num_members: int, num_frames: int, num_pdfs: int) -> None:
-        self.logits = torch.empty(num_members, num_frames, num_pdfs)
-        self.gradient = torch.empty_like(self.logits)
-        self._products: torch.Tensor | None = None
+    def __init__(self) -> None:
+        self.gradient = torch.empty(0)
+        self._memory, self._soft_memory = torch.empty(0), torch.empty(0)
 
-    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
-        """The loss of every member, float32 (M,).
+    def compute(
+        self, logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """The loss of every member, float32 (M,); fills `gradient` and uses up the logits, float32 (M, B, P).
 
         d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
         """
-        gradient = self.gradient
-        log_softmax(self.logits, dim=2, out=gradient)
+        self._memory = _grow(self._memory, logits)
+        gradient = self.gradient = self._memory[: logits.numel()].view(logits.shape)
+        log_softmax(logits, dim=2, out=gradient)
         loss = _average(-_pick(gradient, batch), batch)
         index = batch.pdf_ids.expand(len(gradient), -1)[..., None]
         gradient.exp_().scatter_add_(2, index, torch.full(index.shape, -1.0))
         if batch.soft_targets is not None:
-            soft_loss = self._add_soft_gradient(batch.soft_targets, batch, hard_weights, temperature)
+            soft_loss = self._add_soft_gradient(logits, batch.soft_targets, batch, hard_weights, temperature)
             loss = hard_weights * loss + (1 - hard_weights) * soft_loss
         if batch.weights is not None:
             gradient *= batch.weights[..., None]
@@ -79,18 +80,28 @@ class LossGradient:
         return loss
 
     def _add_soft_gradient(
-        self, soft_targets: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
+        self,
+        logits: torch.Tensor,
+        soft_targets: torch.Tensor,
+        batch: Batch,
+        hard_weights: torch.Tensor,
+        temperature: float,
     ) -> torch.Tensor:
-        if self._products is None:
-            self._products = torch.empty_like(self.logits)
-        log_posteriors = self.logits.div_(temperature)
-        log_softmax(self.logits, dim=2, out=log_posteriors)
-        torch.mul(log_posteriors, soft_targets, out=self._products)
-        loss = -(temperature**2) * _average(self._products.sum(2), batch)
+        self._soft_memory = _grow(self._soft_memory, logits)
+        products = self._soft_memory[: logits.numel()].view(logits.shape)
+        log_posteriors = logits.div_(temperature)
+        log_softmax(logits, dim=2, out=log_posteriors)
+        torch.mul(log_posteriors, soft_targets, out=products)
+        loss = -(temperature**2) * _average(products.sum(2), batch)
         weights = hard_weights[:, None, None]
         soft_gradient = log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
         self.gradient.mul_(weights).add_(soft_gradient)
         return loss
+
+
+def _grow(memory: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The same memory, or new where it is too small for as many numbers as are wanted."""
+    return memory if memory.numel() >= wanted.numel() else torch.empty(wanted.numel())
 
 
 def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:

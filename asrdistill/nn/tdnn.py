@@ -16,6 +16,10 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dropout import Dropout
 
+# Batches of utterances differ in length, and for every number of rows that it has not met lately oneDNN
+# compiles its bfloat16 products anew: that took more time than the products themselves.
+ROW_STEP = 64
+
 
 class Tdnn(AcousticModel):
     """Convolves all utterances of a batch as one sequence; windows across two of them are not looked at."""
@@ -50,7 +54,8 @@ class Tdnn(AcousticModel):
         """Logits, float32 (M, S * L, P), of padded utterances (S, T, F)."""
         dtype = self.compute_dtype
         num_utterances, num_frames = inputs.shape[:2]
-        hidden = inputs.to(dtype).flatten(0, 1).expand(self.num_members, -1, -1)
+        frames = inputs.to(dtype).flatten(0, 1)
+        hidden = _fill_up(frames, 0).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             dilation = self.dilations[layer]
             if dropout is None:
@@ -58,10 +63,18 @@ class Tdnn(AcousticModel):
             else:
                 hidden = _TrainedLayer.apply(hidden, weight.to(dtype), bias, dilation, dropout, layer)
         reach = self.past + self.future
-        rows = pad(hidden, (0, 0, 0, reach)).unflatten(1, (num_utterances, num_frames))
+        missing = len(frames) - hidden.shape[1]
+        rows = pad(hidden, (0, 0, 0, missing)).unflatten(1, (num_utterances, num_frames))
         classified = rows[:, :, : num_frames - reach].flatten(1, 2)
         weight, bias = self.output
-        return torch.baddbmm(bias.to(dtype), classified, weight.to(dtype)).float()
+        logits = torch.baddbmm(bias.to(dtype), _fill_up(classified, 1), weight.to(dtype))
+        return logits[:, : classified.shape[1]].float()
+
+
+def _fill_up(rows: torch.Tensor, dimension: int) -> torch.Tensor:
+    """Rows and as many zeros as make their number a multiple of ROW_STEP."""
+    missing = -rows.shape[dimension] % ROW_STEP
+    return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 class _TrainedLayer(torch.autograd.Function):

@@ -25,13 +25,25 @@ def draw_batch(is_soft: bool = True, num_sets: int = 1, weight_sets: int = 0) ->
     )
 
 
+def keep_frames(batch: Batch, num_frames: int) -> Batch:
+    """The first frames alone."""
+    weights, soft = batch.weights, batch.soft_targets
+    return Batch(
+        batch.inputs,
+        None,
+        batch.pdf_ids[:, :num_frames],
+        num_frames,
+        None if weights is None else weights[:, :num_frames],
+        None if soft is None else soft[:, :num_frames],
+    )
+
+
 def compute(
     logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and gradient as the training loop gets them."""
-    written_out = LossGradient(*logits.shape)
-    written_out.logits.copy_(logits)
-    return written_out.compute(batch, hard_weights, temperature), written_out.gradient
+    written_out = LossGradient()
+    return written_out.compute(logits.clone(), batch, hard_weights, temperature), written_out.gradient
 
 
 every_target_set = pytest.mark.parametrize("num_sets", [1, NUM_MEMBERS])
@@ -104,12 +116,13 @@ def test_gradient_is_autograds(num_sets: int, weight_sets: int, temperature: flo
 
 
 def test_buffers_keep_nothing_of_the_batch_before() -> None:
-    """Hard alone, soft, weighted, and hard alone again, in the same buffers."""
-    written_out = LossGradient(NUM_MEMBERS, NUM_FRAMES, NUM_PDFS)
-    for is_soft, num_sets, weight_sets in [(False, 1, 0), (True, 3, 0), (True, 1, 3), (False, 3, 1)]:
+    """Hard alone, soft, weighted, hard alone again, fewer frames and more again, in the same buffers."""
+    written_out = LossGradient()
+    kinds = [(False, 1, 0), (True, 3, 0), (True, 1, 3), (False, 3, 1), (True, 1, 0), (True, 3, 0)]
+    for (is_soft, num_sets, weight_sets), num_frames in zip(kinds, (5, 5, 5, 5, 2, 7), strict=True):
         logits, batch = draw_batch(is_soft, num_sets, weight_sets)
-        written_out.logits.copy_(logits)
-        loss = written_out.compute(batch, HARD_WEIGHTS, 2.0)
+        logits, batch = logits[:, :num_frames], keep_frames(batch, num_frames)
+        loss = written_out.compute(logits.clone(), batch, HARD_WEIGHTS, 2.0)
         expected_loss, expected_gradient = compute(logits, batch, HARD_WEIGHTS, 2.0)
         assert torch.equal(loss, expected_loss)
         assert torch.equal(written_out.gradient, expected_gradient)
