@@ -20,7 +20,7 @@ from asrdistill.nn.models import build_model
 from asrdistill.nn.training import Objective, Trainer, TrainingConfig
 
 NUM_MEMBERS = 10
-NUM_HIDDEN_LAYERS = 4
+NUM_HIDDEN_LAYERS = {"dnn": 4, "tdnn": 6}
 Splits = tuple[LabelledFrames, LabelledFrames]
 
 
@@ -75,20 +75,30 @@ class Run:
         return sum(history.dev_frame_accuracy[-1] for history in histories) / len(histories)
 
 
-def describe_model(width: int) -> AcousticModelConfig:
-    """The paper's kind of model: 26 frames of 40 bins in."""
-    return AcousticModelConfig(num_hidden_layers=NUM_HIDDEN_LAYERS, hidden_size=width)
+def describe_model(width: int, architecture: str = "dnn") -> AcousticModelConfig:
+    """The paper's kind of model, 26 frames of 40 bins in; or a TDNN."""
+    return AcousticModelConfig(
+        architecture=architecture, num_hidden_layers=NUM_HIDDEN_LAYERS[architecture], hidden_size=width
+    )
 
 
-def plan_frames(setting: Setting, width: int, seconds: float, precision: str = "auto") -> int:
+def plan_frames(
+    setting: Setting, width: int, seconds: float, precision: str = "auto", architecture: str = "dnn"
+) -> int:
     """Frames of an epoch that ten members would take so long for if there were matrix products only."""
-    num_parameters = build_model(describe_model(width), NUM_BINS, NUM_PDFS).num_parameters
+    num_parameters = build_model(describe_model(width, architecture), NUM_BINS, NUM_PDFS).num_parameters
     peak = max(setting.peaks.values()) if precision == "auto" else setting.peaks.get(precision, 0.0)
     return setting.round_frames(int(seconds * peak / (6 * num_parameters * NUM_MEMBERS)))
 
 
 def train(
-    setting: Setting, width: int, splits: Splits, seeds: Sequence[int], config: dict[str, Any], **rest: Any
+    setting: Setting,
+    width: int,
+    splits: Splits,
+    seeds: Sequence[int],
+    config: dict[str, Any],
+    architecture: str = "dnn",
+    **rest: Any,
 ) -> Run:
     """Train one stack as the stages do, with metrics and checkpoints, in a folder that goes afterwards.
 
@@ -98,11 +108,12 @@ def train(
         splits: train and dev.
         seeds: one for each member.
         config: of `TrainingConfig`, where not as by default.
+        architecture: of the model.
         rest: of `Trainer`, where not as by default.
     """
     with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:
         trainer = TimedTrainer(
-            model_config=describe_model(width),
+            model_config=describe_model(width, architecture),
             num_bins=NUM_BINS,
             num_pdfs=NUM_PDFS,
             config=TrainingConfig(batch_size=setting.batch_size, **config),

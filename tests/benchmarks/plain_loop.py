@@ -35,7 +35,7 @@ def splice(frames: LabelledFrames) -> TensorDataset:
 
 def build(width: int) -> torch.nn.Sequential:
     """The same model in torch's own modules."""
-    sizes = [describe_model(width).context.num_frames * NUM_BINS, *[width] * NUM_HIDDEN_LAYERS]
+    sizes = [describe_model(width).context.num_frames * NUM_BINS, *[width] * NUM_HIDDEN_LAYERS["dnn"]]
     layers: list[torch.nn.Module] = []
     for size, next_size in pairwise(sizes):
         layers += [torch.nn.Linear(size, next_size), torch.nn.ReLU(), torch.nn.Dropout(DROPOUT)]
