@@ -161,9 +161,10 @@ def _add_states(commands: Any) -> None:
 
 def _align(arguments: argparse.Namespace) -> None:
     from asrdistill.pipeline import run_stages
-    from asrdistill.stages.align import export
+    from asrdistill.stages.align import check_exportable, export
 
     recipe, experiment = _load(arguments)
+    check_exportable(recipe)
     run_stages(recipe, experiment, "align")
     export(recipe, experiment, arguments.out)
 

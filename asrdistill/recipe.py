@@ -33,6 +33,11 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, int | float | str) else value
 
 
+# Why an utterance has no alignment.
+NOT_IMPORTED = "no alignment in the imported files"
+TOO_FEW_FRAMES = "too few frames for the transcript"
+
+
 class TeachersConfig(Config):
     """The ensemble: models of one architecture that differ in seed, or in how they see the data."""
 
@@ -141,10 +146,9 @@ class Recipe(Config):
 
     @property
     def why_unaligned(self) -> str:
-        """What an utterance without alignment lacks."""
-        if self.alignment.imported and self.realignment.realign == "none":
-            return "not in the imported files"
-        return "too few frames for the transcript"
+        """Why an utterance has no alignment in the end."""
+        is_imported = self.alignment.imported and self.realignment.realign == "none"
+        return NOT_IMPORTED if is_imported else TOO_FEW_FRAMES
 
     @property
     def decoding(self) -> DecodingConfig:

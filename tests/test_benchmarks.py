@@ -1,5 +1,6 @@
 """The benchmarks run and tell what they promise; how fast anything is, no test asserts."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from asrdistill.corpus.manifest import Utterance
 
 BENCHMARKS_DIR = Path(__file__).parent / "benchmarks"
 FIELDS = {"name", "ratio", "what", "against", "repeats", "min", "max"}
@@ -95,3 +98,12 @@ def test_growth_over_copies_of_a_corpus_is_told(finished: Path) -> None:
     ]
     assert float(rows[1][1]) == pytest.approx(2 * float(rows[0][1]), abs=0.011)
     assert not list(finished.parent.glob(".growth-*"))
+
+
+def test_copies_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS_DIR)
+    repeat = importlib.import_module("growth").repeat
+    known, unknown = (Utterance("u1", "/a.wav", 0, 1, "A", speaker) for speaker in ("s", None))
+    assert [(u.id, u.speaker) for u in repeat([known, unknown], 2)] == [
+        ("u1-0", "s-0"), ("u1-0", None), ("u1-1", "s-1"), ("u1-1", None)
+    ]  # fmt: skip

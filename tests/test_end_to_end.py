@@ -71,7 +71,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    assert (report["schema"], report["recipe"], report["num_teachers"]) == (1, "tiny", 3)
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (2, "tiny", 3)
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }

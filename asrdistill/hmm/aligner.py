@@ -89,7 +89,7 @@ class Alignment:
     """The best path of one utterance.
 
     Attributes:
-        codes: int32 (frames,), triphone states (hmm/topology.py).
+        codes: int32 (frames,), of triphone states, or pdf-ids of unknown phones (hmm/topology.py).
         words: int32 (frames,), position in the transcript of the word spoken; silence: -1.
         log_likelihood: of the path, natural logarithm.
     """
@@ -147,8 +147,7 @@ class Aligner:
         for name in ("gmm.safetensors", "transform.safetensors"):
             if not (folder / name).is_file():
                 raise ContractError(
-                    f"aligner {folder / name}: not found; the align stage writes it: run that stage first "
-                    "(an imported alignment has no aligner)"
+                    f"aligner {folder / name}: not found; the align stage writes it: run that stage first"
                 )
         matrix = load_file(folder / "transform.safetensors").get("matrix")
         return cls(tied_states, DiagonalGmm.read(folder / "gmm.safetensors"), FeatureTransform(matrix))

@@ -97,7 +97,7 @@ class TiedStates:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """The pdf-id of every triphone state's code, int32 (P * P * P * 3,)."""
+        """The pdf-id of every code, int32: (P * P * P * 3,), or (pdf-ids,) where no phones are known."""
         if not self.has_phones:
             return np.arange(self.num_unknown, dtype=np.int32)
         tables = [[tabulate(tree, self.phone_ids) for tree in trees] for trees in self.trees]

@@ -199,6 +199,11 @@ class _StepTrainer:
 
     def run(self) -> Aligner:
         trainer, config = self.trainer, self.config
+        if config.num_gaussians < self.tied_states.num_pdfs:
+            say(
+                f"  {self.name}: num_gaussians is {config.num_gaussians:,}, fewer than the "
+                f"{self.tied_states.num_pdfs:,} tied states; each keeps one"
+            )
         self.features = self.transform.apply_to_all(trainer.speech)
         self.gmm = DiagonalGmm.of_frames(self.features, self._pdf_ids(), self.tied_states.num_pdfs)
         last_growing = max(round(GROWING_SHARE * config.num_iterations), 1)

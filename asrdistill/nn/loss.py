@@ -56,17 +56,16 @@ class LossGradient:
 
     def __init__(self) -> None:
         self.gradient = torch.empty(0)
-        self._memory, self._soft_memory = torch.empty(0), torch.empty(0)
+        self._memory = [torch.empty(0)] * 3
 
     def compute(
         self, logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
     ) -> torch.Tensor:
-        """The loss of every member, float32 (M,); fills `gradient` and uses up the logits, float32 (M, B, P).
+        """The loss of every member, float32 (M,), at logits, float32 (M, B, P); fills `gradient`.
 
         d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
         """
-        self._memory = _grow(self._memory, logits)
-        gradient = self.gradient = self._memory[: logits.numel()].view(logits.shape)
+        gradient = self.gradient = self._borrow(0, logits.shape)
         log_softmax(logits, dim=2, out=gradient)
         loss = _average(-_pick(gradient, batch), batch)
         index = batch.pdf_ids.expand(len(gradient), -1)[..., None]
@@ -79,6 +78,12 @@ class LossGradient:
         gradient /= batch.num_frames
         return loss
 
+    def _borrow(self, number: int, shape: torch.Size) -> torch.Tensor:
+        """One of three buffers in this shape; new memory only where it is too small."""
+        if self._memory[number].numel() < shape.numel():
+            self._memory[number] = torch.empty(shape.numel())
+        return self._memory[number][: shape.numel()].view(shape)
+
     def _add_soft_gradient(
         self,
         logits: torch.Tensor,
@@ -87,21 +92,15 @@ class LossGradient:
         hard_weights: torch.Tensor,
         temperature: float,
     ) -> torch.Tensor:
-        self._soft_memory = _grow(self._soft_memory, logits)
-        products = self._soft_memory[: logits.numel()].view(logits.shape)
-        log_posteriors = logits.div_(temperature)
-        log_softmax(logits, dim=2, out=log_posteriors)
+        log_posteriors, products = self._borrow(1, logits.shape), self._borrow(2, logits.shape)
+        torch.div(logits, temperature, out=products)
+        log_softmax(products, dim=2, out=log_posteriors)
         torch.mul(log_posteriors, soft_targets, out=products)
         loss = -(temperature**2) * _average(products.sum(2), batch)
         weights = hard_weights[:, None, None]
         soft_gradient = log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
         self.gradient.mul_(weights).add_(soft_gradient)
         return loss
-
-
-def _grow(memory: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """The same memory, or new where it is too small for as many numbers as are wanted."""
-    return memory if memory.numel() >= wanted.numel() else torch.empty(wanted.numel())
 
 
 def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:

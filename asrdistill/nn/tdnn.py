@@ -55,7 +55,7 @@ class Tdnn(AcousticModel):
         dtype = self.compute_dtype
         num_utterances, num_frames = inputs.shape[:2]
         frames = inputs.to(dtype).flatten(0, 1)
-        hidden = _fill_up(frames, 0).expand(self.num_members, -1, -1)
+        hidden = _fill_up(frames).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             dilation = self.dilations[layer]
             if dropout is None:
@@ -67,14 +67,14 @@ class Tdnn(AcousticModel):
         rows = pad(hidden, (0, 0, 0, missing)).unflatten(1, (num_utterances, num_frames))
         classified = rows[:, :, : num_frames - reach].flatten(1, 2)
         weight, bias = self.output
-        logits = torch.baddbmm(bias.to(dtype), _fill_up(classified, 1), weight.to(dtype))
+        logits = torch.baddbmm(bias.to(dtype), _fill_up(classified), weight.to(dtype))
         return logits[:, : classified.shape[1]].float()
 
 
-def _fill_up(rows: torch.Tensor, dimension: int) -> torch.Tensor:
-    """Rows and as many zeros as make their number a multiple of ROW_STEP."""
-    missing = -rows.shape[dimension] % ROW_STEP
-    return pad(rows, (0, 0, 0, missing)) if missing else rows
+def _fill_up(rows: torch.Tensor) -> torch.Tensor:
+    """Rows (..., N, H), in bfloat16 with as many of zeros as make their number a multiple of ROW_STEP."""
+    missing = -rows.shape[-2] % ROW_STEP
+    return pad(rows, (0, 0, 0, missing)) if missing and rows.dtype == torch.bfloat16 else rows
 
 
 class _TrainedLayer(torch.autograd.Function):

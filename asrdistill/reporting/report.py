@@ -20,7 +20,7 @@ from typing import Any
 
 System = Mapping[str, Any]
 
-SCHEMA = 1
+SCHEMA = 2
 ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
 WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
@@ -128,7 +128,7 @@ def build_report(
         num_tied_states: size of the models' output.
         teachers: one system each; their mean is the baseline.
         ensemble: the system that averages the teachers.
-        aligner: the Gaussian mixtures that made the hard targets.
+        aligner: the Gaussian mixtures of the align stage.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".

@@ -87,11 +87,11 @@ def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
 
 
 def _name_aligner(settings: Mapping[str, Any]) -> str:
+    if settings["realignment"]["realign"] != "none":
+        return "GMM-HMM before realignment"
     if settings["alignment"]["imported"]:
         return "GMM-HMM trained on the targets"
-    if settings["realignment"]["realign"] == "none":
-        return "GMM-HMM that made the targets"
-    return "GMM-HMM that aligned first"
+    return "GMM-HMM that made the targets"
 
 
 def name_student(student: Mapping[str, Any]) -> str:

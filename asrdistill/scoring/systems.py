@@ -61,7 +61,7 @@ class NetworkSystem:
 
 @dataclass
 class AlignerSystem:
-    """The mixtures that made the hard targets."""
+    """The mixtures that made the hard targets, or were trained on those of another system."""
 
     aligner: Aligner
     name: str = "aligner"

@@ -25,7 +25,7 @@ from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.realignment import compute_log_priors, compute_scaled_log_likelihoods, realign_utterance
 from asrdistill.nn.training import Objective, Trainer
 from asrdistill.progress import say, track
-from asrdistill.recipe import Recipe
+from asrdistill.recipe import NOT_IMPORTED, TOO_FEW_FRAMES, Recipe
 
 SETTINGS = ("alignment", "realignment")
 READS = (
@@ -39,6 +39,10 @@ WRITES = (
     "align/transform.safetensors",
     *(f"align/{split}.{kind}" for split in SPLITS for kind in ("npy", "json", "words.ctm", "phones.ctm")),
 )
+WHERE_TO_LOOK = {
+    NOT_IMPORTED: "the files of alignment.imported",
+    TOO_FEW_FRAMES: "their transcripts and recordings",
+}
 
 
 def list_external_inputs(recipe: Recipe) -> list[Path]:
@@ -62,8 +66,9 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     else:
         aligner = GmmTrainer(speech["train"], lexicon.pronunciations, lexicon.phones, config).train()
         found = {split: aligner.align(speech[split], lexicon.pronunciations) for split in SPLITS}
+    why_unaligned = NOT_IMPORTED if recipe.alignment.imported else TOO_FEW_FRAMES
     for split in SPLITS:
-        _publish(recipe, experiment, split, speech[split], found[split], aligner.tied_states)
+        _publish(recipe, experiment, split, speech[split], found[split], aligner.tied_states, why_unaligned)
     if recipe.realignment.realign == "dnn":
         _realign(recipe, experiment, speech, lexicon, aligner.tied_states)
     aligner.write(experiment.stage_dir("align"))
@@ -108,18 +113,22 @@ def _join_codes(speech: Speech, alignments: Sequence[Alignment | None]) -> np.nd
     )
 
 
-def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
-    """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance.
+def check_exportable(recipe: Recipe) -> None:
+    """See that an alignment will have phones that can be written.
 
     Raises:
-        CorpusError: the alignment is another system's, of whose phones nothing is known.
+        CorpusError: it is another system's, of whose phones nothing is known.
     """
-    if not TiedStates.read(experiment.stage_dir("align") / "tied_states.json").has_phones:
+    if recipe.alignment.imported and recipe.alignment.imported.kind == "kaldi":
         raise CorpusError(
             "alignment.imported: found kind kaldi, pdf-ids whose phones are not known here, so that neither "
             "words nor phones can be written; expected an alignment of our own, or kind ctm or textgrid "
             "(ali-to-phones --ctm-output makes CTM files of Kaldi's alignments)"
         )
+
+
+def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
+    """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance."""
     shift_s = recipe.features.frame_shift_s
     for split in SPLITS:
         found = {}
@@ -149,6 +158,7 @@ def _publish(
     speech: Speech,
     alignments: Sequence[Alignment | None],
     tied_states: TiedStates,
+    why_unaligned: str,
 ) -> None:
     """Write a split's alignments, and tell, or refuse, what could not be aligned."""
     folder = experiment.stage_dir("align")
@@ -169,10 +179,10 @@ def _publish(
     if len(unaligned) > recipe.alignment.max_unaligned * len(alignments):
         raise CorpusError(
             f"split {split}: {len(unaligned)} of {len(alignments)} utterances have no alignment: "
-            f"{recipe.why_unaligned} ({named}); at most a share of {recipe.alignment.max_unaligned:g} may "
-            "stay without: look at their transcripts and recordings, or raise alignment.max_unaligned"
+            f"{why_unaligned} ({named}); at most a share of {recipe.alignment.max_unaligned:g} may stay "
+            f"without: look at {WHERE_TO_LOOK[why_unaligned]}, or raise alignment.max_unaligned"
         )
-    say(f"  {split}: {recipe.why_unaligned}, not aligned: {named}")
+    say(f"  {split}: {why_unaligned}, not aligned: {named}")
 
 
 def _realign(
@@ -194,7 +204,7 @@ def _realign(
             scores = compute_scaled_log_likelihoods(model, log_priors, store.frames_of(index))
             words = speech[split].transcripts[index]
             alignments.append(realign_utterance(scores, words, lexicon.pronunciations, tied_states))
-        _publish(recipe, experiment, split, speech[split], alignments, tied_states)
+        _publish(recipe, experiment, split, speech[split], alignments, tied_states, TOO_FEW_FRAMES)
 
 
 def _train_network(

@@ -28,7 +28,7 @@ COLUMNS = ("copies", "hours", "stage", "time (s)", "s an hour", "peak memory (MB
 def repeat(utterances: list[Utterance], num_copies: int) -> list[Utterance]:
     """The utterances several times over, ids and speakers told apart."""
     return [
-        dataclasses.replace(u, id=f"{u.id}-{copy}", speaker=f"{u.speaker}-{copy}")
+        dataclasses.replace(u, id=f"{u.id}-{copy}", speaker=u.speaker and f"{u.speaker}-{copy}")
         for copy in range(num_copies)
         for u in utterances
     ]
@@ -42,8 +42,11 @@ def run(experiment_dir: Path, num_copies: int, last: str, folder: Path) -> tuple
         utterances = repeat(read_manifest(experiment_dir / f"prepare/manifests/{split}.jsonl"), num_copies)
         write_manifest(folder / f"{split}.jsonl", utterances)
         hours += sum(u.duration for u in utterances) / 3600
-    recipe["corpus"] = {"kind": "nemo", "path": str(folder)}
-    recipe["lexicon"] = {"path": str((experiment_dir / "prepare/lexicon.txt").absolute())}
+    kept = {key: value for key, value in recipe["corpus"].items() if key == "sampling_rate_hz"}
+    recipe["corpus"] = {"kind": "nemo", "path": str(folder), **kept}
+    lexicon_path = (experiment_dir / "prepare/lexicon.txt").absolute()
+    recipe["lexicon"] = {"path": str(lexicon_path), "strip_stress": False}  # stripped already
+    recipe["alignment"]["imported"] = None  # it knows no copies
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "asrdistill", "run", folder / "recipe.yaml", "--exp", folder / "exp"]
     subprocess.run([*command, "--stage", last], check=True)

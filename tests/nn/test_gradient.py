@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from asrdistill.features.context import ContextConfig
+from asrdistill.nn import tdnn
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dnn import Dnn
@@ -11,6 +12,7 @@ from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import Batch
 from asrdistill.nn.gradient import AutogradGradient, DnnGradient, make_gradient
 from asrdistill.nn.loss import distillation_loss
+from asrdistill.nn.models import build_model
 
 CONFIG = AcousticModelConfig(num_hidden_layers=3, hidden_size=21, context=ContextConfig(past=1, future=0))
 NUM_BINS, NUM_PDFS, NUM_FRAMES, NUM_MEMBERS = 3, 5, 32, 3
@@ -236,3 +238,56 @@ def test_the_fastest_way_is_taken(utterance_model_type: type[AcousticModel]) -> 
     assert isinstance(make_gradient(make_model(), NUM_FRAMES, dropout), DnnGradient)
     other = utterance_model_type(CONFIG, NUM_BINS, NUM_PDFS, NUM_MEMBERS)
     assert isinstance(make_gradient(other, NUM_FRAMES, dropout), AutogradGradient)
+
+
+def draw_utterances(lengths: tuple[int, ...], reach: int) -> Batch:
+    """Padded utterances with soft targets; padding has weight 0."""
+    generator = torch.Generator().manual_seed(sum(lengths))
+    longest, shape = max(lengths), (1, len(lengths) * max(lengths))
+    return Batch(
+        torch.randn(len(lengths), longest + reach, NUM_BINS, generator=generator).half(),
+        torch.tensor(lengths),
+        torch.randint(NUM_PDFS, shape, generator=generator),
+        sum(lengths),
+        torch.cat([torch.arange(longest) < length for length in lengths])[None].float(),
+        torch.softmax(torch.randn(*shape, NUM_PDFS, generator=generator), 2),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("architecture", ["tdnn", "conformer"])
+def test_readers_of_utterances_learn_from_soft_targets(architecture: str, dtype: torch.dtype) -> None:
+    """Against autograd through loss and model in float32; batches of several sizes in the same buffers."""
+    config = AcousticModelConfig(architecture=architecture, num_hidden_layers=6, hidden_size=16)
+    model = build_model(config, NUM_BINS, NUM_PDFS, NUM_MEMBERS).initialize(SEEDS)
+    gradient = make_gradient(model, 1024, Dropout(0.0, SEEDS))
+    for lengths in ((50, 41), (7,), (70, 66, 70)):
+        batch = draw_utterances(lengths, model.past + model.future)
+        model.compute_dtype = torch.float32
+        logits = model(batch.inputs, batch.lengths)
+        loss = distillation_loss(logits, batch, HARD_WEIGHTS, 2.0)
+        expected = torch.autograd.grad(loss.sum(), list(model.parameters()))
+        model.compute_dtype = dtype
+        tolerance = 1e-5 if dtype == torch.float32 else 0.3  # of small gradients through six layers
+        torch.testing.assert_close(
+            gradient.compute(batch, HARD_WEIGHTS, 2.0), loss.detach(), rtol=tolerance, atol=0
+        )
+        for parameter, wanted in zip(model.parameters(), expected, strict=True):
+            assert parameter.grad is not None
+            assert (parameter.grad - wanted).norm() <= tolerance * wanted.norm() + 1e-7
+
+
+def test_rows_that_fill_up_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = AcousticModelConfig(architecture="tdnn", num_hidden_layers=6, hidden_size=16)
+    model = build_model(config, NUM_BINS, NUM_PDFS, NUM_MEMBERS).initialize(SEEDS)
+    model.compute_dtype = torch.bfloat16
+    batch = draw_utterances((50, 41), model.past + model.future)
+    found = []
+    for row_step in (1, tdnn.ROW_STEP):
+        monkeypatch.setattr(tdnn, "ROW_STEP", row_step)
+        gradient = make_gradient(model, 1024, Dropout(0.2, SEEDS))
+        loss = gradient.compute(batch, HARD_WEIGHTS, 2.0)
+        found.append([loss, *(parameter.grad for parameter in model.parameters())])
+    for plain, filled in zip(*found, strict=True):
+        assert plain is not None and filled is not None
+        assert (plain - filled).norm() <= 0.01 * plain.norm()

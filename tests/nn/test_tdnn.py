@@ -121,3 +121,11 @@ def test_costs_are_counted() -> None:
     assert model.num_parameters == weights + 3 * 12 + 7
     # The 12 frames around the utterance cost a little too.
     assert 2 * weights <= model.count_flops_a_frame() <= 1.03 * 2 * weights
+
+
+def test_rows_that_fill_up_a_batch_are_not_counted() -> None:
+    """A reach of 28 frames, at most, around the 500 that the costs are of: no multiple of 64."""
+    config = AcousticModelConfig(architecture="tdnn", num_hidden_layers=6, hidden_size=12)
+    model = Tdnn(config, 5, 7, 1)
+    weights = 3 * 5 * 12 + 5 * 3 * 12 * 12 + 12 * 7
+    assert 2 * weights <= model.count_flops_a_frame() <= (1 + 28 / 500) * 2 * weights

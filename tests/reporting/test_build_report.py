@@ -83,7 +83,7 @@ def test_students_are_named_by_weight_and_by_temperature_only_where_needed() -> 
 
 
 def test_report_has_the_contracts_keys_and_survives_json(report: dict[str, Any]) -> None:
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert (report["num_teachers"], report["num_tied_states"]) == (10, 120)
     weights = [f"distilled_hard_weight_{weight}" for weight in ("0", "0.25", "0.5", "1")]
     assert list(report["systems"]) == ["baseline", "ensemble", "distilled", "aligner", *weights]
