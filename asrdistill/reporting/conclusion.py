@@ -48,12 +48,24 @@ def conclude(report: Mapping[str, Any]) -> list[str]:
 
 
 def _control_sentence(control: Mapping[str, Any], systems: Mapping[str, Any]) -> str:
-    """What the student's data and training gain without soft targets."""
-    above_mean = 100 * (control["frame_accuracy"]["test"] - systems["baseline"]["frame_accuracy"]["test"])
-    return (
+    """What the student's data and training gain without soft targets, and what the soft targets add."""
+    student = systems["distilled"]
+    measured = [_list_measures(system) for system in (systems["baseline"], control, student)]
+    sentences = [
         "Control: the student's own training without soft targets (same frames and settings, hard targets "
-        f"alone) is {_points(above_mean)} the mean of the teachers in frame accuracy on test."
-    )
+        "alone)."
+    ]
+    for name, baseline, alone, distilled in zip(("frame accuracy", "WER"), *measured, strict=False):
+        above_mean = f"In {name} on test it is {_points(alone - baseline)} the mean of the teachers"
+        added = f"the distilled model is {_points(distilled - alone)} the control"
+        sentences.append(f"{above_mean}, and {added}." if student["hard_weight"] != 1 else f"{above_mean}.")
+    return " ".join(sentences)
+
+
+def _list_measures(system: Mapping[str, Any]) -> list[float]:
+    """Frame accuracy and, where words were decoded, WER on test, in points, turned so that more is better."""
+    wers = [-100 * system["wer"]["test"]["wer"]] if has_words(system) else []
+    return [100 * system["frame_accuracy"]["test"], *wers]
 
 
 def _compare(measure: str, values: list[float], spread: float | None, transfer: float | None) -> _Comparison:

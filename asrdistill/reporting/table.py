@@ -131,7 +131,9 @@ def format_count(count: int) -> str:
 
 
 def _note(system: Mapping[str, Any]) -> str:
-    notes = [f"T = {system['temperature']:g}"] if "temperature" in system else []
+    # A control saw no soft target, so it has no temperature.
+    has_temperature = "temperature" in system and system["hard_weight"] != 1
+    notes = [f"T = {system['temperature']:g}"] if has_temperature else []
     if system.get("chosen"):
         notes.append("chosen on dev")
     if system.get("hard_weight") == HINTON_HARD_WEIGHT:

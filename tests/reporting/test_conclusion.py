@@ -57,9 +57,13 @@ def test_a_control_on_hard_targets_alone_is_told_apart(report_of_test: Callable[
         "hard_weight": 1.0,
         "chosen": False,
         "frame_accuracy": {"dev": 0.5, "test": baseline["frame_accuracy"]["test"] + 0.0025},
+        "wer": {"test": {**baseline["wer"]["test"], "wer": 0.139}},
     }
     report["systems"]["distilled_hard_weight_1"] = control
     sentence = conclude(report)[-1]
     assert sentence.startswith("Control: ")
-    assert "0.25 points better than the mean of the teachers" in sentence
+    assert "In frame accuracy on test it is 0.25 points better than the mean of the teachers" in sentence
+    assert "and the distilled model is 0.55 points better than the control" in sentence
+    assert "In WER on test it is 1.10 points better than the mean of the teachers" in sentence
+    assert "and the distilled model is 0.60 points worse than the control" in sentence
     assert name_student(control) == "control, hard targets alone"
