@@ -36,6 +36,16 @@ def decoded(finished: Path, asrdistill_process: Command, tmp_path_factory: pytes
     return out
 
 
+@pytest.fixture(scope="module")
+def decoded_by_aligner(
+    finished: Path, asrdistill_process: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("decoded_by_aligner")
+    outcome = asrdistill_process("decode", finished, "aligner", "--split", "test", "--out", out)
+    assert outcome.status == 0, outcome.stderr
+    return out
+
+
 def read_hypotheses(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name: text for name, _, text in (line.partition(" ") for line in lines)}
@@ -67,12 +77,15 @@ def test_words_have_times_and_confidences(finished: Path, decoded: Path) -> None
         assert all(0 <= float(word[5]) <= 1 for word in words)
 
 
-def test_confident_words_are_right_more_often(finished: Path, decoded: Path) -> None:
-    """Over all words: those of the upper half are correct more often than those of the lower."""
+def test_confident_words_are_right_more_often(finished: Path, decoded_by_aligner: Path) -> None:
+    """Over all words: those of the upper half are correct more often than those of the lower.
+
+    Of the mixtures, because networks of two epochs on three minutes get hardly a word right.
+    """
     references = read_references(finished, "test")
-    hypotheses = read_hypotheses(decoded / "hypotheses.txt")
+    hypotheses = read_hypotheses(decoded_by_aligner / "hypotheses.txt")
     confidences = {name: [] for name in references}
-    for line in (decoded / "words.ctm").read_text().splitlines():
+    for line in (decoded_by_aligner / "words.ctm").read_text().splitlines():
         name, *_, confidence = line.split()
         confidences[name].append(float(confidence))
     judged = []

@@ -46,7 +46,8 @@ def check(log_likelihoods: np.ndarray, graph: UtteranceGraph) -> None:
         assert found is None
         return
     assert tuple(found[0]) == expected[0]
-    assert found[1] == pytest.approx(expected[1], rel=1e-6)
+    # A sum of numbers around 5 in float32 may come out near 0.
+    assert found[1] == pytest.approx(expected[1], rel=1e-6, abs=1e-5)
 
 
 @settings(deadline=None, max_examples=60)
