@@ -105,7 +105,7 @@ def test_transfer_follows_from_the_systems(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
     accuracy, wer = (
         {name: choose(report["systems"][name]) for name in ("baseline", "ensemble", "distilled")}
-        for choose in (lambda s: s["frame_accuracy"]["test"], lambda s: s["wer"]["test"]["wer"])
+        for choose in (lambda s: s["frame_accuracy"]["test"], lambda s: -s["wer"]["test"]["wer"])
     )
     for key, values in (("frame_accuracy", accuracy), ("wer", wer)):
         gain = values["ensemble"] - values["baseline"]

@@ -150,7 +150,7 @@ class Scorer:
         self, system: System, split: str, count: "_FrameCount"
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield id and scaled log likelihoods of every utterance; its frames are counted on the way."""
-        store = (self.cepstra if system.hears_cepstra else self.stores)[split]
+        store = self.store_of(system, split)
         for index, utterance_id in enumerate(store.utterance_ids):
             scaled_log_likelihoods = system.score(store.frames_of(index))
             targets = self.targets_of(split, index)
@@ -167,6 +167,10 @@ class Scorer:
         with single_torch_thread():
             lattices = decode_utterances(self.graph, scores, config, workers, num_utterances)
         return lattices, count.total
+
+    def store_of(self, system: System, split: str) -> FrameStore:
+        """The frames of a split that a system hears."""
+        return (self.cepstra if system.hears_cepstra else self.stores)[split]
 
     def decoder_config_of(self, system: System) -> DecoderConfig:
         """The search's settings, with the acoustic scale that suits a system."""

@@ -57,7 +57,7 @@ def measure_real_time_factors(
 
     Both on up to 50 utterances, evenly taken.
     """
-    store = scorer.stores[split]
+    store = scorer.store_of(system, split)
     sample = range(0, len(store), max(len(store) // TIMED_UTTERANCES, 1))
     with single_torch_thread():
         start = time.process_time()
