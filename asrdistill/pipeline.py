@@ -128,6 +128,9 @@ def _write_recipe(experiment: Experiment, recipe: Recipe) -> None:
 
 
 def _run_stage(recipe: Recipe, experiment: Experiment, plan: StagePlan) -> None:
+    check = getattr(STAGES[plan.name], "check", None)
+    if check:
+        check(recipe, experiment)
     read = experiment.begin(plan)
     _forget_peak_memory()
     start = time.monotonic()

@@ -33,6 +33,7 @@ soft_targets: {frames_a_shard: 4000, num_views: 1}
 student:
   hard_weight: [0.5, 0.1]
   training: {num_epochs: 2, batch_size: 256, precision: fp32}
+language_model: {smoothing: witten_bell} # networks trained so little get no word right with kneser_ney
 decoder: {acoustic_scale: 0.3, beam: 5, lattice_beam: 3}
 tuning: {acoustic_scales: [0.2, 0.3], insertion_penalties: [0.0, 1.0]}
 """

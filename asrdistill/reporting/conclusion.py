@@ -10,6 +10,8 @@ NO_WORDS = (
     "No words were decoded: the targets are pdf-ids of another system, whose phones are not known here, so "
     "there is no word error rate."
 )
+# By their names in report.json.
+MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,14 @@ def conclude(report: Mapping[str, Any]) -> list[str]:
     systems = report["systems"]
     named = [systems[name] for name in ("baseline", "ensemble", "distilled")]
     spread = systems["baseline"]["spread"]
-    comparisons = [
-        _compare("Frame accuracy", [100 * system["frame_accuracy"]["test"] for system in named],
-                 spread["frame_accuracy"]["test"], report["transfer"]["frame_accuracy"]["value"]),
-    ]  # fmt: skip
-    if has_words(systems["baseline"]):
-        comparisons.append(
-            _compare("WER", [-100 * system["wer"]["test"]["wer"] for system in named],
-                     spread["wer"]["test"], report["transfer"]["wer"]["value"])
-        )  # fmt: skip
-    sentences = [_sentence(comparison, report["num_teachers"]) for comparison in comparisons]
+    measured = zip(MEASURES.items(), *map(_list_measures, named), strict=False)
+    sentences = [
+        _sentence(
+            _compare(measure, values, spread[key]["test"], report["transfer"][key]["value"]),
+            report["num_teachers"],
+        )
+        for (key, measure), *values in measured
+    ]
     if not has_words(systems["baseline"]):
         sentences.append(NO_WORDS)
     control = next(
@@ -55,7 +55,7 @@ def _control_sentence(control: Mapping[str, Any], systems: Mapping[str, Any]) ->
         "Control: the student's own training without soft targets (same frames and settings, hard targets "
         "alone)."
     ]
-    for name, baseline, alone, distilled in zip(("frame accuracy", "WER"), *measured, strict=False):
+    for name, baseline, alone, distilled in zip(MEASURES.values(), *measured, strict=False):
         above_mean = f"In {name} on test it is {_points(alone - baseline)} the mean of the teachers"
         added = f"the distilled model is {_points(distilled - alone)} the control"
         sentences.append(f"{above_mean}, and {added}." if student["hard_weight"] != 1 else f"{above_mean}.")
@@ -78,7 +78,8 @@ def _compare(measure: str, values: list[float], spread: float | None, transfer: 
 def _sentence(comparison: _Comparison, num_teachers: int) -> str:
     gain = comparison.ensemble - comparison.baseline
     members = f"the mean of its {num_teachers} members"
-    start = f"{comparison.measure} on test: the ensemble is {_points(gain)} {members}"
+    measure = comparison.measure[0].upper() + comparison.measure[1:]
+    start = f"{measure} on test: the ensemble is {_points(gain)} {members}"
     above_mean = comparison.student - comparison.baseline
     if comparison.transfer is None:
         return (

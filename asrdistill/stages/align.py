@@ -52,6 +52,22 @@ def list_external_inputs(recipe: Recipe) -> list[Path]:
     return files + (list_files(imported) if imported else [])
 
 
+def check(recipe: Recipe, experiment: Experiment) -> None:
+    """Refuse an alignment of another system that cannot be used, while an earlier result is still there.
+
+    Raises:
+        CorpusError: as `read_imported`.
+    """
+    config = recipe.alignment.imported
+    if config is None:
+        return
+    monophones = TiedStates.of_monophones(Lexicon.read(experiment.dir / "prepare/lexicon.txt").phones)
+    for split in SPLITS:
+        store = FrameStore(experiment.stage_dir("features"), name_cepstra(split))
+        num_frames = dict(zip(store.utterance_ids, np.diff(store.starts).tolist(), strict=True))
+        read_imported(config, split, num_frames, recipe.features.frame_shift_s, monophones)
+
+
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Train the aligner and align every split with it, or take over the alignments of another system."""
     lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
