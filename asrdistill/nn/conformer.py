@@ -23,6 +23,9 @@ from asrdistill.nn.dropout import Dropout, relu_dropout
 FEED_FORWARD_FACTOR = 4
 # The slowest rotation has about this wavelength / 2 pi, in frames (Su et al. 2021).
 ROTARY_BASE = 10_000.0
+# In bfloat16 utterances are padded to multiples of so many frames: oneDNN compiles its products anew for
+# every shape that it has not met lately.
+LENGTH_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class Conformer(AcousticModel):
         self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
     ) -> torch.Tensor:
         """Logits, float32 (M, B, P), of padded utterances (S, L, F); without lengths, none is padded."""
-        num_utterances, num_frames = inputs.shape[:2]
+        num_utterances, num_given = inputs.shape[:2]
+        if self.compute_dtype == torch.bfloat16 and num_given % LENGTH_STEP:
+            lengths = torch.full((num_utterances,), num_given) if lengths is None else lengths
+            inputs = F.pad(inputs, (0, 0, 0, -num_given % LENGTH_STEP))
+        num_frames = inputs.shape[1]
         head_size = self.config.hidden_size // self.config.conformer.num_heads
         is_padded = lengths is not None and int(lengths.min()) < num_frames
         valid = torch.arange(num_frames) < lengths[:, None] if lengths is not None and is_padded else None
@@ -72,7 +79,8 @@ class Conformer(AcousticModel):
         hidden = _linear(frames, self.input_weight, self.input_bias)
         for block in self.blocks:
             hidden = block(hidden, utterances, dropout)
-        return _linear(_normalize(hidden), self.output_weight, self.output_bias).float()
+        logits = _linear(_normalize(hidden), self.output_weight, self.output_bias)
+        return logits.unflatten(1, (num_utterances, num_frames))[:, :, :num_given].flatten(1, 2).float()
 
 
 class _Block(torch.nn.Module):
@@ -126,7 +134,8 @@ class _Block(torch.nn.Module):
         gated = F.glu(_linear(hidden, self.gate_weight, self.gate_bias), dim=2)
         if utterances.valid is not None:
             gated = gated * utterances.valid.view(-1, 1)
-        convolved = _convolve_depthwise(gated, self.taps.to(gated.dtype), utterances.num_utterances)
+        # In float32: on some processors oneDNN never returns from a depthwise convolution of bfloat16.
+        convolved = _convolve_depthwise(gated.float(), self.taps, utterances.num_utterances).to(gated.dtype)
         normalized = _normalize(convolved)
         return torch.addcmul(self.norm_bias.to(gated.dtype), normalized, self.norm_gain.to(gated.dtype))
 

@@ -109,6 +109,21 @@ def test_without_padding_lengths_need_not_be_given() -> None:
 
 
 @torch.no_grad()
+def test_frames_added_in_bfloat16_leave_no_trace() -> None:
+    """There utterances are padded to a length that is met more often; logits are about those of float32."""
+    model, inputs = make_model(), draw_inputs()
+    expected = model(inputs, LENGTHS).unflatten(1, (3, 9))
+    whole = model(inputs)
+    model.compute_dtype = torch.bfloat16
+    found = model(inputs, LENGTHS).unflatten(1, (3, 9))
+    for number, length in enumerate(LENGTHS):
+        torch.testing.assert_close(
+            found[:, number, :length], expected[:, number, :length], atol=0.03, rtol=0.03
+        )
+    torch.testing.assert_close(model(inputs), whole, atol=0.03, rtol=0.03)
+
+
+@torch.no_grad()
 def test_order_of_frames_matters_to_attention_by_distance_alone() -> None:
     """Rotary positions: scores depend on how far frames are apart, not on where they are."""
     vectors = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
