@@ -16,9 +16,11 @@ from typing import Any
 import jiwer
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from asrdistill.pipeline import STAGES
+from asrdistill.targets.transform import Codebook
 
 pytestmark = pytest.mark.end_to_end
 
@@ -69,6 +71,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
+def count_soft_bytes_a_frame(experiment_dir: Path) -> float:
+    """What tars would save without soft targets."""
+    num_bytes = num_frames = 0
+    for path in experiment_dir.glob("soft_targets/shards/*.tar"):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+        ends = [member.offset for member in members[1:]] + [path.stat().st_size]
+        for member, end in zip(members, ends, strict=True):
+            # The last member of a tar is followed by zeros to its end.
+            size = min(end - member.offset, 512 + (member.size + 511) // 512 * 512)
+            num_bytes += size if ".soft_t2." in member.name else 0
+            num_frames += (member.size - 128) // 4 if member.name.endswith(".hard.npy") else 0
+    return num_bytes / num_frames
+
+
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
     assert (report["schema"], report["recipe"], report["num_teachers"]) == (2, "tiny", 3)
@@ -91,7 +108,8 @@ def test_report_fits_its_schema(finished: Path) -> None:
     assert found == [parameters, 3 * parameters, parameters]
     assert report["transfer"].keys() == {"frame_accuracy", "wer"}
     soft_targets = report["soft_targets"]
-    assert soft_targets["bytes_per_frame"] == 2 * report["num_tied_states"]
+    assert soft_targets["codec"] == "dense"
+    assert soft_targets["bytes_per_frame"] == pytest.approx(count_soft_bytes_a_frame(finished), abs=0.051)
     assert soft_targets["temperatures"] == [TEMPERATURE]
     assert soft_targets["num_shards"] == len(list(finished.glob("soft_targets/shards/*.tar"))) > 4
     assert report["language_model"] == read_json(finished / "score/language_model.json")
@@ -203,6 +221,61 @@ def test_views_hold_what_the_teachers_make_of_the_perturbed_frames(finished: Pat
         average = softmax(compute_logits(finished / "teachers/model.safetensors", view) / TEMPERATURE).mean(0)
         np.testing.assert_array_equal(arrays[f"{name}~view1.hard.npy"], pdf_ids)
         np.testing.assert_allclose(arrays[f"{name}~view1.soft_t2.npy"], average, rtol=2e-3, atol=1e-6)
+
+
+CODECS = (
+    ("{kind: top_k, num_kept: 8}", 60),
+    ("{kind: sampled, num_draws: 16}", 60),
+    ("{kind: transform, step: 0.05}", 40),
+)
+
+
+@pytest.mark.parametrize(("codec", "most_bytes"), CODECS, ids=["top_k", "sampled", "transform"])
+def test_students_learn_from_every_codec(
+    tiny_recipe: Path, finished: Path, finished_copy: Path, asrdistill: Command, codec: str, most_bytes: int
+) -> None:
+    """About what they learn from the dense targets; bytes beside 2 a pdf-id, headers of the tar included."""
+    outcome = asrdistill(
+        "run",
+        tiny_recipe,
+        "--exp",
+        finished_copy,
+        "--set",
+        f"soft_targets.codec={codec}",
+        "--stage",
+        "student",
+    )
+    assert outcome.status == 0, outcome.stderr
+    assert count_soft_bytes_a_frame(finished_copy) < most_bytes < count_soft_bytes_a_frame(finished) / 3
+    accuracies = [
+        max(max(curve["dev_frame_accuracy"]) for curve in read_json(folder / "student/curves.json"))
+        for folder in (finished_copy, finished)
+    ]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.05)
+
+
+def test_transformed_targets_are_near_the_dense_ones(
+    tiny_recipe: Path, finished: Path, finished_copy: Path, asrdistill: Command
+) -> None:
+    words = ("--set", "soft_targets.codec={kind: transform, step: 0.02}", "--stage", "soft-targets")
+    assert asrdistill("run", tiny_recipe, "--exp", finished_copy, *words).status == 0
+    shards = finished_copy / "soft_targets/shards"
+    codebook = Codebook.read(shards / "codebook_t2.safetensors")
+    dense = read_shards(finished, "dev")
+    divergences = []
+    for path in shards.glob("dev-*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name.endswith(".transform"):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    expected = dense[member.name.replace(".transform", ".npy")].astype(np.float64)
+                    targets = codebook.decode(content.read(), len(expected))
+                    found = targets.take(torch.arange(len(expected))[None])[0].numpy()
+                    terms = expected * np.log(np.maximum(expected, 1e-12) / found)
+                    divergences += terms.sum(1).tolist()
+    assert len(divergences) > 1000
+    assert np.mean(divergences) < 0.005
 
 
 def list_reasons(stderr: str) -> dict[str, str]:

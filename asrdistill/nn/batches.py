@@ -22,6 +22,7 @@ import torch
 from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.frames import Batch, LabelledFrames
+from asrdistill.nn.soft_targets import join_rows
 
 POOL_FRAMES = 4_000_000
 # Utterances of like length share a batch; so many batches are sorted by length together.
@@ -271,5 +272,5 @@ def _join(pieces: list[Batch]) -> Batch:
         torch.cat([piece.pdf_ids for piece in pieces], 1),
         sum(piece.num_frames for piece in pieces),
         torch.cat(weights, 1) if weights else None,
-        torch.cat(soft, 1) if soft else None,
+        join_rows(soft) if soft else None,
     )

@@ -15,6 +15,7 @@ from asrdistill.features.context import gather_windows
 from asrdistill.features.perturbation import PerturbationConfig, perturb
 from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.soft_targets import SoftRows, SoftTargets
 
 # Apart from the seeds of soft targets' views: teachers are to be asked about views that they have not learnt.
 _VIEWS_IN_TRAINING = 1
@@ -30,7 +31,7 @@ class Batch:
         pdf_ids: int64 (M or 1, B), hard targets; anything where the weight is 0.
         num_frames: frames that count, those that the loss is the mean over.
         weights: float32 (M or 1, B), how often a frame counts; None: every one once.
-        soft_targets: float32 (M or 1, B, P), or None.
+        soft_targets: of a student's frames.
     """
 
     inputs: torch.Tensor
@@ -38,7 +39,7 @@ class Batch:
     pdf_ids: torch.Tensor
     num_frames: int
     weights: torch.Tensor | None = None
-    soft_targets: torch.Tensor | None = None
+    soft_targets: SoftRows | None = None
 
 
 class LabelledFrames:
@@ -56,13 +57,13 @@ class LabelledFrames:
         frames: np.ndarray,
         starts: np.ndarray,
         pdf_ids: np.ndarray,
-        soft_targets: np.ndarray | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> None:
         """Args:
         frames: float16 (N, F).
         starts: int64 (U + 1,), as in `FrameStore.starts`.
         pdf_ids: int32 (N,), hard targets; -1 where there is none.
-        soft_targets: float16 (N, P), or None.
+        soft_targets: of N frames, or None.
         """
         self.frames, self.pdf_ids, self.soft_targets = frames, pdf_ids, soft_targets
         self.starts = np.ascontiguousarray(starts, np.int64)
@@ -89,7 +90,9 @@ class LabelledFrames:
     def select(self, utterances: np.ndarray) -> "LabelledFrames":
         """A copy of some utterances in memory."""
         spans = [slice(*self.starts[number : number + 2]) for number in utterances]
-        soft = None if self.soft_targets is None else _join(self.soft_targets, spans)
+        soft = self.soft_targets
+        if soft is not None:
+            soft = soft.join([soft.slice(span) for span in spans]) if spans else soft.slice(slice(0, 0))
         starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
         return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft)
 
@@ -139,8 +142,8 @@ class LabelledFrames:
             self._take_soft(index),
         )
 
-    def _take_soft(self, index: torch.Tensor) -> torch.Tensor | None:
-        return None if self.soft_targets is None else torch.from_numpy(self.soft_targets)[index].float()
+    def _take_soft(self, index: torch.Tensor) -> SoftRows | None:
+        return None if self.soft_targets is None else self.soft_targets.take(index)
 
 
 def _join(array: np.ndarray, spans: list[slice]) -> np.ndarray:

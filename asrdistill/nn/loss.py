@@ -6,14 +6,21 @@ hard: the alignment's pdf-id; soft_T: the teachers' average posterior at tempera
 student's softmax at T; w: the hard weight, 1 for a teacher. T^2 keeps the soft term's gradient at the scale
 of the hard one's whatever T.
 Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, sections 2 and 3.
+Soft targets of which only some pdf-ids were kept are told apart among these; to all others they say how
+much these have together, and how it is divided among them is left to the student:
+    CE(soft, student) = - sum over kept j of soft_j log student_j - rest log (sum over others of student_j)
 A frame counts as often as its batch says (`Batch.weights`); the loss is the mean over the frames that count.
-Shapes: M members, B frames, P pdf-ids.
+Shapes: M members, B frames, P pdf-ids, K pdf-ids kept of a frame at most.
 """
 
 import torch
 from torch import log_softmax
 
 from asrdistill.nn.frames import Batch
+from asrdistill.nn.soft_targets import SparseRows
+
+# Under which the posteriors that are left for pdf-ids not kept do not fall, for their logarithm's sake.
+LEAST_REST = 1e-12
 
 
 def hard_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -24,8 +31,15 @@ def hard_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 def soft_cross_entropy(logits: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
     """T^2 times the cross-entropy with soft targets made at T, logits float32 (M, B, P): float32 (M,)."""
     assert batch.soft_targets is not None
-    log_posteriors = log_softmax(logits / temperature, dim=2)
-    return -(temperature**2) * _average((batch.soft_targets * log_posteriors).sum(2), batch)
+    soft, log_posteriors = batch.soft_targets, log_softmax(logits / temperature, dim=2)
+    if isinstance(soft, torch.Tensor):
+        return -(temperature**2) * _average((soft * log_posteriors).sum(2), batch)
+    index = soft.pdf_ids.expand(len(logits), -1, -1)
+    agreement = (soft.probabilities * log_posteriors.gather(2, index)).sum(2)
+    if soft.rest is not None:
+        others = log_posteriors.exp().scatter(2, index, 0).sum(2)
+        agreement = agreement + soft.rest * others.clamp(min=LEAST_REST).log()
+    return -(temperature**2) * _average(agreement, batch)
 
 
 def distillation_loss(
@@ -71,7 +85,7 @@ class LossGradient:
         index = batch.pdf_ids.expand(len(gradient), -1)[..., None]
         gradient.exp_().scatter_add_(2, index, torch.full(index.shape, -1.0))
         if batch.soft_targets is not None:
-            soft_loss = self._add_soft_gradient(logits, batch.soft_targets, batch, hard_weights, temperature)
+            soft_loss = self._add_soft_gradient(logits, batch, hard_weights, temperature)
             loss = hard_weights * loss + (1 - hard_weights) * soft_loss
         if batch.weights is not None:
             gradient *= batch.weights[..., None]
@@ -85,22 +99,44 @@ class LossGradient:
         return self._memory[number][: shape.numel()].view(shape)
 
     def _add_soft_gradient(
-        self,
-        logits: torch.Tensor,
-        soft_targets: torch.Tensor,
-        batch: Batch,
-        hard_weights: torch.Tensor,
-        temperature: float,
+        self, logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
     ) -> torch.Tensor:
+        """Blend the gradient of the soft term in; the soft loss, float32 (M,)."""
         log_posteriors, products = self._borrow(1, logits.shape), self._borrow(2, logits.shape)
         torch.div(logits, temperature, out=products)
         log_softmax(products, dim=2, out=log_posteriors)
-        torch.mul(log_posteriors, soft_targets, out=products)
-        loss = -(temperature**2) * _average(products.sum(2), batch)
         weights = hard_weights[:, None, None]
-        soft_gradient = log_posteriors.exp_().sub_(soft_targets).mul_((1 - weights) * temperature)
-        self.gradient.mul_(weights).add_(soft_gradient)
-        return loss
+        self.gradient.mul_(weights)
+        soft, scale = batch.soft_targets, (1 - weights) * temperature
+        assert soft is not None
+        if isinstance(soft, SparseRows):
+            agreement = self._add_sparse_gradient(log_posteriors, soft, scale)
+        else:
+            torch.mul(log_posteriors, soft, out=products)
+            agreement = products.sum(2)
+            self.gradient.add_(log_posteriors.exp_().sub_(soft).mul_(scale))
+        return -(temperature**2) * _average(agreement, batch)
+
+    def _add_sparse_gradient(
+        self, log_posteriors: torch.Tensor, soft: SparseRows, scale: torch.Tensor
+    ) -> torch.Tensor:
+        """Add the gradient, times `scale` (M, 1, 1); minus the cross-entropy, float32 (M, B).
+
+        Of kept pdf-ids it is posterior - soft target, of others posterior * (1 - rest / sum of theirs).
+        """
+        index = soft.pdf_ids.expand(len(log_posteriors), -1, -1)
+        log_kept = log_posteriors.gather(2, index)
+        agreement = (soft.probabilities * log_kept).sum(2)
+        posteriors = log_posteriors.exp_()
+        kept = -soft.probabilities
+        if soft.rest is not None:
+            others = posteriors.scatter_(2, index, 0).sum(2).clamp_(min=LEAST_REST)
+            agreement += soft.rest * others.log()
+            posteriors *= (1 - soft.rest / others)[..., None]
+            kept = kept + soft.is_kept * log_kept.exp()
+        posteriors.scatter_add_(2, index, kept.expand(index.shape))
+        self.gradient.add_(posteriors.mul_(scale))
+        return agreement
 
 
 def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:

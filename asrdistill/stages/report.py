@@ -108,16 +108,21 @@ def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def _describe_soft_targets(experiment: Experiment) -> dict[str, Any]:
-    index = _read(experiment.dir / "soft_targets/shards/index.json")
+    shards_dir = experiment.dir / "soft_targets/shards"
+    index = _read(shards_dir / "index.json")
     shards = [shard for many in index["splits"].values() for shard in many]
-    frames = sum(shard["num_frames"] for shard in shards)
-    size_bytes = sum(
-        (experiment.dir / "soft_targets/shards" / shard["file"]).stat().st_size for shard in shards
-    )
+    num_frames = sum(shard["num_frames"] for shard in shards)
+    num_bytes = sum(shard["soft_target_bytes"] for shard in shards)
+    codebook_bytes = sum((shards_dir / name).stat().st_size for name in index["codebooks"])
     return {
-        "bytes_per_frame": 2.0 * index["num_pdfs"] * len(index["temperatures"]),
-        "shard_bytes_per_frame": round(size_bytes / frames, 1),
-        "codec": index["codec"],
+        "bytes_per_frame": round(num_bytes / num_frames, 1),
+        "codebook_bytes": codebook_bytes,
+        "shard_bytes_per_frame": round(
+            sum((shards_dir / shard["file"]).stat().st_size for shard in shards) / num_frames, 1
+        ),
+        "codec": ", ".join(
+            f"{value}" if key == "kind" else f"{key} {value}" for key, value in index["codec"].items()
+        ),
         "temperatures": index["temperatures"],
         "num_shards": len(shards),
     }

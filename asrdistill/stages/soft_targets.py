@@ -1,5 +1,6 @@
 """The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULE, average_posteriors
-from asrdistill.targets.shards import SoftTargetSample, plan_shards, write_index, write_shard
+from asrdistill.targets.codecs import Codec, open_codec
+from asrdistill.targets.shards import (
+    SoftTargetSample,
+    codebook_path,
+    plan_shards,
+    spread_utterances,
+    write_index,
+    write_shard,
+)
+from asrdistill.targets.transform import TransformConfig, learn_codebook
 
 SPLITS = ("train", "dev")
 SETTINGS = ("soft_targets", "features")
@@ -31,9 +41,12 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     """Dump every shard that is not there yet, then the index."""
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
-    dumped = {split: _dump_split(recipe, experiment, split, model) for split in SPLITS}
+    dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
+    codecs = _open_codecs(dumps["train"], shards_dir)
+    dumped = {split: _dump_split(dump, split, shards_dir, codecs) for split, dump in dumps.items()}
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     identity: dict[str, Any] = {
+        "codec": recipe.soft_targets.codec.model_dump(mode="json"),
         "num_pdfs": tied_states.num_pdfs,
         "temperatures": list(recipe.soft_targets.temperatures),
         "averaging": AVERAGING_RULE,
@@ -48,21 +61,37 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     write_index(shards_dir, dumped, identity)
 
 
+def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
+    """That of every temperature; what one learns, it learns of utterances from all over the split."""
+    config, codecs = dump.config, {}
+    for temperature in config.temperatures:
+        path = codebook_path(shards_dir, temperature)
+        if isinstance(config.codec, TransformConfig) and not path.is_file():
+            utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
+            averages = [
+                average_posteriors(dump.model, dump.store.frames_of(number), (temperature,))[0].numpy()
+                for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
+            ]
+            learn_codebook(averages, config.codec).write(path)
+        codecs[temperature] = open_codec(config.codec, path)
+    return codecs
+
+
 def _dump_split(
-    recipe: Recipe, experiment: Experiment, split: str, model: AcousticModel
+    dump: "_Dump", split: str, shards_dir: Path, codecs: dict[float, Codec]
 ) -> list[dict[str, Any]]:
-    shards_dir = experiment.stage_dir("soft_targets") / "shards"
-    dump = _Dump(recipe, experiment, split, model)
     num_frames = [dump.num_frames(sample) for sample in dump.samples]
-    plan = plan_shards(num_frames, recipe.soft_targets.frames_a_shard)
+    plan = plan_shards(num_frames, dump.config.frames_a_shard)
     names = [f"{split}-{number:06d}.tar" for number in range(len(plan))]
     done = sum((shards_dir / name).is_file() for name in names)
     if done:
         say(f"  {split}: {done} of {len(names)} shards are there already")
+    extension = next(iter(codecs.values())).extension
     for name, samples in track(list(zip(names, plan, strict=True)), f"soft targets {split}", unit="shard"):
         # A shard is published whole or not at all, so one that is there is complete.
         if not (shards_dir / name).is_file():
-            write_shard(shards_dir / name, (dump.compute(dump.samples[number]) for number in samples))
+            computed = (dump.compute(dump.samples[number], codecs) for number in samples)
+            write_shard(shards_dir / name, computed, extension)
     return [
         {
             "file": name,
@@ -92,7 +121,7 @@ class _Dump:
         number, _ = sample
         return int(self.store.starts[number + 1] - self.store.starts[number])
 
-    def compute(self, sample: tuple[int, int]) -> SoftTargetSample:
+    def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
         name, frames = self.store.utterance_ids[number], self.store.frames_of(number)
         if view:
@@ -100,6 +129,9 @@ class _Dump:
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
             name = f"{name}~view{view}"
         averages = average_posteriors(self.model, frames, self.config.temperatures).numpy()
-        soft = dict(zip(self.config.temperatures, averages.astype(np.float16), strict=True))
+        soft = {}
+        for place, (average, (temperature, codec)) in enumerate(zip(averages, codecs.items(), strict=True)):
+            rng = np.random.default_rng((self.config.seed, view, number, place))
+            soft[temperature] = codec.encode(average, rng)
         pdf_ids = self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
         return SoftTargetSample(name, frames, pdf_ids, soft)

@@ -1,11 +1,11 @@
 """Soft-target shards: webdataset tars that a student can be trained from with everything else deleted.
 
 One sample an utterance, and one for each perturbed view of it (`<id>~view<n>`): `<key>.features.npy` float16
-(frames, bins), `<key>.hard.npy` int32 (frames,) with -1 where there is no alignment, `<key>.soft_t<T>.npy`
-float16 (frames, pdf-ids) for every stored temperature. The key is the utterance's id, percent-encoded where
-webdataset could not carry it (dots, slashes).
-`index.json`, written last, is the shards' contract: what is in each, their SHA-256, and the identity of
-everything that made them.
+(frames, bins), `<key>.hard.npy` int32 (frames,) with -1 where there is no alignment, and for every stored
+temperature `<key>.soft_t<T>.<extension>`, as `asrdistill.targets.codecs` wrote it. The key is the utterance's
+id, percent-encoded where webdataset could not carry it (dots, slashes).
+`index.json`, written last, is the shards' contract: what is in each, their SHA-256, the codec, and the
+identity of everything that made them.
 """
 
 import io
@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asrdistill.config import Config
@@ -26,9 +26,9 @@ from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path, hash_file, write_json
 from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
 
-SCHEMA = 1
-CODEC = "dense_float16"
+SCHEMA = 2
 
 
 class SoftTargetsConfig(Config):
@@ -42,6 +42,7 @@ class SoftTargetsConfig(Config):
     )
     perturbation: PerturbationConfig = Field(PerturbationConfig(), description="how far views are from it")
     seed: int = Field(1, ge=0, description="of the perturbations")
+    codec: CodecConfig = Field(DenseConfig(), description="how soft targets are written down")
     frames_a_shard: int = Field(100_000, ge=1, description="a shard is closed when it holds this many frames")
 
 
@@ -53,13 +54,13 @@ class SoftTargetSample:
         id: of the utterance.
         features: float16 (frames, bins).
         pdf_ids: int32 (frames,), hard targets.
-        soft_targets: temperature -> float16 (frames, pdf-ids).
+        soft_targets: temperature -> as the codec wrote them.
     """
 
     id: str
     features: np.ndarray
     pdf_ids: np.ndarray
-    soft_targets: dict[float, np.ndarray]
+    soft_targets: dict[float, bytes]
 
 
 def plan_shards(num_frames: Sequence[int], frames_a_shard: int) -> list[range]:
@@ -73,28 +74,43 @@ def plan_shards(num_frames: Sequence[int], frames_a_shard: int) -> list[range]:
     return shards
 
 
-def write_shard(path: Path, samples: Iterator[SoftTargetSample]) -> None:
-    """Publish a shard atomically; the same samples give the same bytes."""
+def spread_utterances(num_frames: np.ndarray, wanted_frames: int) -> list[int]:
+    """Utterances from all over a split that have about `wanted_frames` together, at least one."""
+    share = min(1, wanted_frames / max(int(num_frames.sum()), 1))
+    count = max(1, round(share * len(num_frames)))
+    return np.unique(np.linspace(0, len(num_frames) - 1, count).astype(int)).tolist()
+
+
+def write_shard(path: Path, samples: Iterator[SoftTargetSample], extension: str) -> None:
+    """Publish a shard atomically; the same samples give the same bytes.
+
+    Args:
+        path: of the tar.
+        samples: of the shard.
+        extension: of the codec's files.
+    """
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
             key = quote(sample.id, safe="").replace(".", "%2E")
-            _add(tar, f"{key}.features.npy", sample.features.astype(np.float16))
-            _add(tar, f"{key}.hard.npy", sample.pdf_ids.astype(np.int32))
-            for temperature, soft in sample.soft_targets.items():
-                _add(tar, f"{key}.{_extension(temperature)}", soft.astype(np.float16))
+            _add(tar, f"{key}.features.npy", save_array(sample.features.astype(np.float16)))
+            _add(tar, f"{key}.hard.npy", save_array(sample.pdf_ids.astype(np.int32)))
+            for temperature, content in sample.soft_targets.items():
+                _add(tar, f"{key}.{_name(temperature)}.{extension}", content)
 
 
-def _add(tar: tarfile.TarFile, name: str, array: np.ndarray) -> None:
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
-    member.size = content.tell()
-    content.seek(0)
-    tar.addfile(member, content)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
-def _extension(temperature: float) -> str:
-    return f"soft_t{temperature:g}.npy"
+def _name(temperature: float) -> str:
+    return f"soft_t{temperature:g}"
+
+
+def codebook_path(shards_dir: Path, temperature: float) -> Path:
+    """Where that of the soft targets at T lies, if their codec has one."""
+    return shards_dir / f"codebook_t{temperature:g}.safetensors"
 
 
 def write_index(shards_dir: Path, splits: dict[str, list[dict[str, Any]]], identity: dict[str, Any]) -> None:
@@ -102,14 +118,25 @@ def write_index(shards_dir: Path, splits: dict[str, list[dict[str, Any]]], ident
 
     Args:
         shards_dir: the folder.
-        splits: split -> its shards: `file`, `num_utterances`, `num_frames`; SHA-256 is added here.
-        identity: what made the soft targets: teachers, features, tied states, averaging, temperatures.
+        splits: split -> its shards: `file`, `num_utterances`, `num_frames`; added here are their SHA-256 and
+            the bytes that soft targets take in them, headers and padding of the tar included.
+        identity: what made the soft targets: codec, teachers, features, tied states, averaging, temperatures.
     """
     described = {
-        split: [{**shard, "sha256": hash_file(shards_dir / shard["file"])} for shard in shards]
+        split: [{**shard, **_describe_shard(shards_dir / shard["file"])} for shard in shards]
         for split, shards in splits.items()
     }
-    write_json(shards_dir / "index.json", {"schema": SCHEMA, "codec": CODEC, **identity, "splits": described})
+    codebooks = [codebook_path(shards_dir, temperature) for temperature in identity["temperatures"]]
+    hashes = {path.name: hash_file(path) for path in codebooks if path.is_file()}
+    write_json(
+        shards_dir / "index.json", {"schema": SCHEMA, **identity, "codebooks": hashes, "splits": described}
+    )
+
+
+def _describe_shard(path: Path) -> dict[str, Any]:
+    with tarfile.open(path) as tar:
+        blocks = [1 + -(-member.size // tarfile.BLOCKSIZE) for member in tar if ".soft_t" in member.name]
+    return {"soft_target_bytes": tarfile.BLOCKSIZE * sum(blocks), "sha256": hash_file(path)}
 
 
 class ShardReader:
@@ -130,10 +157,15 @@ class ShardReader:
                 f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage"
             )
         self.index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = (self.index.get("schema"), self.index.get("codec"))
-        if found != (SCHEMA, CODEC):
+        schema, codec = self.index.get("schema"), self.index.get("codec")
+        try:
+            self.codec_config: CodecConfig = TypeAdapter(CodecConfig).validate_python(codec)
+        except ValidationError:
+            schema = None
+        if schema != SCHEMA:
             raise ContractError(
-                f"soft targets {path}: schema and codec {found}, expected {(SCHEMA, CODEC)}; dump again"
+                f"soft targets {path}: schema {self.index.get('schema')}, codec {codec}: this version reads "
+                f"schema {SCHEMA} and its own codecs; dump again"
             )
 
     @property
@@ -144,11 +176,11 @@ class ShardReader:
     def num_bins(self) -> int:
         return int(self.index["features"]["num_mel_bins"])
 
-    def samples(self, split: str, temperature: float) -> Iterator[SoftTargetSample]:
-        """All utterances of a split, streamed by webdataset, in the order of the dump.
+    def open_codec(self, temperature: float) -> Codec:
+        """Reads the soft targets at T.
 
         Raises:
-            ContractError: that temperature is not stored, or a shard is missing or not what the index says.
+            ContractError: that temperature is not stored, or the codebook is not what the index says.
         """
         if temperature not in self.index["temperatures"]:
             stored = ", ".join(f"{t:g}" for t in self.index["temperatures"])
@@ -157,13 +189,27 @@ class ShardReader:
                 "an average at one temperature cannot be turned into that at another: "
                 "add it to soft_targets.temperatures and dump again"
             )
+        path = codebook_path(self.shards_dir, temperature)
+        sha256 = self.index["codebooks"].get(path.name)
+        if sha256:
+            self._check({"file": path.name, "sha256": sha256})
+        return open_codec(self.codec_config, path)
+
+    def samples(self, split: str, temperature: float) -> Iterator[SoftTargetSample]:
+        """All utterances of a split, streamed by webdataset, in the order of the dump.
+
+        Raises:
+            ContractError: a shard is missing or not what the index says.
+        """
+        extension = f"{_name(temperature)}.{self.open_codec(temperature).extension}"
         for shard in self.index["splits"][split]:
             self._check(shard)
             for item in _read_tar(self.shards_dir / shard["file"]):
-                soft = _load(item[_extension(temperature)])
-                name = unquote(item["__key__"])
                 yield SoftTargetSample(
-                    name, _load(item["features.npy"]), _load(item["hard.npy"]), {temperature: soft}
+                    unquote(item["__key__"]),
+                    load_array(item["features.npy"]),
+                    load_array(item["hard.npy"]),
+                    {temperature: item[extension]},
                 )
 
     def _check(self, shard: dict[str, Any]) -> None:
@@ -179,14 +225,18 @@ class ShardReader:
             )
 
     def load(self, split: str, temperature: float) -> LabelledFrames:
-        """All frames of a split in memory: 2 (bins + pdf-ids) + 4 bytes a frame."""
-        samples = list(self.samples(split, temperature))
+        """All frames of a split in memory."""
+        codec = self.open_codec(temperature)
+        samples, soft = [], []
+        for sample in self.samples(split, temperature):
+            samples.append(sample)
+            soft.append(codec.decode(sample.soft_targets.pop(temperature), len(sample.features)))
         starts = np.cumsum([0, *(len(sample.features) for sample in samples)])
         return LabelledFrames(
             np.concatenate([sample.features for sample in samples]),
             starts,
             np.concatenate([sample.pdf_ids for sample in samples]),
-            np.concatenate([sample.soft_targets[temperature] for sample in samples]),
+            soft[0].join(soft),
         )
 
 
@@ -194,8 +244,3 @@ def _read_tar(path: Path) -> Iterator[dict[str, Any]]:
     """The samples of a tar, by webdataset's own rules; `webdataset.WebDataset` would leave the file open."""
     with path.open("rb") as stream:
         yield from group_by_keys(tar_file_expander([{"url": path.name, "stream": stream}]))
-
-
-def _load(content: bytes) -> np.ndarray:
-    array: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return array

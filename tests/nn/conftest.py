@@ -10,6 +10,7 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dropout import Dropout, relu_dropout
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.soft_targets import DenseTargets
 
 NUM_PDFS, NUM_BINS = 4, 3
 LENGTHS = (30, 1, 57, 12, 200, 44, 160)
@@ -23,7 +24,7 @@ def draw_frames(seed: int, with_soft_targets: bool = False) -> LabelledFrames:
     pdf_ids = (2 * (frames[:, 0] > 0) + (frames[:, 1] > 0)).astype(np.int32)
     pdf_ids[starts[3] : starts[4]] = -1
     soft = rng.dirichlet(np.ones(NUM_PDFS), len(frames)).astype(np.float16) if with_soft_targets else None
-    return LabelledFrames(frames, starts, pdf_ids, soft)
+    return LabelledFrames(frames, starts, pdf_ids, None if soft is None else DenseTargets(soft))
 
 
 class UtteranceModel(AcousticModel):

@@ -22,6 +22,7 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Batches, Diversity, batches_in_order, draw_bags, pack_utterances
 from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.frames import Batch, LabelledFrames
+from asrdistill.nn.soft_targets import DenseTargets
 
 NUM_UTTERANCES, NUM_PDFS = 40, 7
 PAST, FUTURE = 2, 1
@@ -39,7 +40,7 @@ def frames() -> LabelledFrames:
     numbers = np.arange(starts[-1])
     pdf_ids = np.where(numbers % 3 == 0, -1, numbers % NUM_PDFS).astype(np.int32)
     pdf_ids[starts[5] : starts[6]] = pdf_ids[starts[20] : starts[21]] = -1
-    soft_targets = np.stack([numbers, -numbers], 1).astype(np.float16)
+    soft_targets = DenseTargets(np.stack([numbers, -numbers], 1).astype(np.float16))
     return LabelledFrames(numbers.astype(np.float16)[:, None], starts, pdf_ids, soft_targets)
 
 
@@ -105,7 +106,7 @@ def test_all_that_a_batch_holds_belongs_together(
     bags = draw_bags(SEEDS, NUM_UTTERANCES)
     for batch in Batches(frames, OF_FRAMES, 37, diversity, pool_frames).of_epoch(0).start_at(0):
         numbers = batch.inputs[..., PAST].long()
-        assert batch.soft_targets is not None
+        assert isinstance(batch.soft_targets, torch.Tensor)
         assert torch.equal(batch.pdf_ids, numbers % NUM_PDFS)
         assert torch.equal(batch.soft_targets[..., 0].long(), numbers)
         assert len(numbers) == (3 if diversity.order_seeds else 1)
@@ -276,7 +277,7 @@ def test_each_utterance_comes_once_in_small_enough_batches(
     assert sorted(n for numbers in counting for n in numbers) == frames.usable.tolist()
     seen: Counter[int] = Counter()
     for batch, numbers in zip(batches, counting, strict=True):
-        assert batch.lengths is not None and batch.soft_targets is not None
+        assert batch.lengths is not None and isinstance(batch.soft_targets, torch.Tensor)
         longest = int(batch.lengths.max())
         assert len(batch.lengths) * longest <= batch_size or len(batch.lengths) == 1
         assert batch.num_frames == len(numbers) > 0

@@ -218,7 +218,7 @@ def test_a_member_alone_has_the_gradient_that_it_has_in_the_stack() -> None:
     for member, seed in enumerate(SEEDS):
         row = slice(member, member + 1)
         alone = model.select_members([member])
-        assert batch.weights is not None and batch.soft_targets is not None
+        assert batch.weights is not None and isinstance(batch.soft_targets, torch.Tensor)
         own = Batch(
             batch.inputs[row],
             None,

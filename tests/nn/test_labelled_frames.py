@@ -11,6 +11,7 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.soft_targets import DenseTargets
 
 STARTS = np.array([0, 13, 13, 30])
 
@@ -23,7 +24,9 @@ def frames() -> LabelledFrames:
     """
     numbers = np.arange(30)
     pdf_ids = np.where(numbers % 3 == 0, -1, numbers % 7).astype(np.int32)
-    return LabelledFrames(numbers.astype(np.float16)[:, None], STARTS, pdf_ids, np.eye(30, dtype=np.float16))
+    return LabelledFrames(
+        numbers.astype(np.float16)[:, None], STARTS, pdf_ids, DenseTargets(np.eye(30, dtype=np.float16))
+    )
 
 
 ALIGNED = [number for number in range(30) if number % 3]
@@ -59,7 +62,7 @@ def test_targets_stay_with_their_frames(frames: LabelledFrames, num_sets: int) -
     assert batch.num_frames == 9
     assert torch.equal(batch.inputs[..., 0].long(), centres)
     assert torch.equal(batch.pdf_ids, centres % 7)
-    assert batch.soft_targets is not None
+    assert isinstance(batch.soft_targets, torch.Tensor)
     assert batch.soft_targets.dtype == torch.float32
     assert torch.equal(batch.soft_targets.argmax(2), centres)
 
@@ -80,7 +83,8 @@ def test_whole_utterances_are_padded_by_their_edges(
 ) -> None:
     model = utterance_model_type(make_config(2, 1), 1, 7, 1)
     batch = frames.take_utterances(np.array([2, 0]), model)
-    assert batch.lengths is not None and batch.weights is not None and batch.soft_targets is not None
+    assert batch.lengths is not None and batch.weights is not None
+    assert isinstance(batch.soft_targets, torch.Tensor)
     assert batch.lengths.tolist() == [17, 13]
     assert batch.inputs.shape == (2, 2 + 17 + 1, 1)
     assert batch.inputs[0, :, 0].tolist() == [13, 13, *range(13, 30), 29]
@@ -103,10 +107,11 @@ def test_padding_counts_for_nothing_and_is_the_utterances_own(
         numbers.astype(np.float16)[:, None],
         np.array([0, 5, 6, 8]),
         numbers.astype(np.int32),
-        np.eye(8, dtype=np.float16),
+        DenseTargets(np.eye(8, dtype=np.float16)),
     )
     batch = frames.take_utterances(np.array([0, 2]), utterance_model_type(make_config(0, 1), 1, 8, 1))
-    assert batch.weights is not None and batch.soft_targets is not None
+    assert batch.weights is not None
+    assert isinstance(batch.soft_targets, torch.Tensor)
     assert batch.weights.tolist() == [[1, 1, 1, 1, 1, 1, 1, 0, 0, 0]]
     assert batch.num_frames == 7
     assert batch.pdf_ids.tolist() == [[0, 1, 2, 3, 4, 6, 7, 7, 7, 7]]
@@ -120,8 +125,8 @@ def test_selected_utterances_are_a_copy_in_memory(frames: LabelledFrames) -> Non
     assert selected.starts.tolist() == [0, 17, 17, 30, 47]
     assert selected.num_usable.tolist() == [12, 0, 8, 12]
     assert np.array_equal(selected.pdf_ids, frames.pdf_ids[numbers])
-    assert selected.soft_targets is not None and frames.soft_targets is not None
-    assert np.array_equal(selected.soft_targets, frames.soft_targets[numbers])
+    assert isinstance(selected.soft_targets, DenseTargets) and isinstance(frames.soft_targets, DenseTargets)
+    assert np.array_equal(selected.soft_targets.probabilities, frames.soft_targets.probabilities[numbers])
     assert not any(
         np.shares_memory(one, other)
         for one, other in ((selected.frames, frames.frames), (selected.pdf_ids, frames.pdf_ids))

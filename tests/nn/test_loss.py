@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from asrdistill.nn.frames import Batch
 from asrdistill.nn.loss import LossGradient, distillation_loss, hard_cross_entropy, soft_cross_entropy
+from asrdistill.nn.soft_targets import SparseRows, SparseTargets
 
 NUM_MEMBERS, NUM_FRAMES, NUM_PDFS = 3, 7, 5
 HARD_WEIGHTS = torch.tensor([1.0, 0.5, 0.1])
@@ -25,9 +27,42 @@ def draw_batch(is_soft: bool = True, num_sets: int = 1, weight_sets: int = 0) ->
     )
 
 
+def draw_sparse(num_sets: int, has_rest: bool, seed: int = 3) -> SparseRows:
+    """Soft targets of which each frame keeps 1 to 3 pdf-ids."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 4, num_sets * NUM_FRAMES)
+    pdf_ids = np.concatenate([rng.permutation(NUM_PDFS)[:count] for count in counts]).astype(np.int32)
+    shares = [rng.dirichlet(np.ones(count + has_rest)) for count in counts]
+    targets = SparseTargets(
+        np.cumsum([0, *counts]),
+        pdf_ids,
+        np.concatenate([share[:count] for share, count in zip(shares, counts, strict=True)]).astype(
+            np.float32
+        ),
+        np.array([share[-1] for share in shares], np.float32) if has_rest else None,
+    )
+    return targets.take(torch.arange(num_sets * NUM_FRAMES).view(num_sets, NUM_FRAMES))
+
+
+def fill_in(soft: SparseRows, posteriors: torch.Tensor) -> torch.Tensor:
+    """The dense soft targets, float32 (M, B, P), of which a student with these posteriors is told as much."""
+    filled = torch.zeros_like(posteriors)
+    for member in range(len(posteriors)):
+        row = member % len(soft.pdf_ids)
+        for frame in range(posteriors.shape[1]):
+            kept = soft.pdf_ids[row, frame][soft.is_kept[row, frame]]
+            target = posteriors[member, frame].clone()
+            target[kept] = 0
+            target *= 0 if soft.rest is None else soft.rest[row, frame] / target.sum()
+            target[kept] = soft.probabilities[row, frame][soft.is_kept[row, frame]]
+            filled[member, frame] = target
+    return filled
+
+
 def keep_frames(batch: Batch, num_frames: int) -> Batch:
     """The first frames alone."""
     weights, soft = batch.weights, batch.soft_targets
+    assert not isinstance(soft, SparseRows)
     return Batch(
         batch.inputs,
         None,
@@ -67,7 +102,7 @@ def test_hard_loss_is_torchs_cross_entropy(num_sets: int, weight_sets: int) -> N
 def test_soft_loss_is_torchs_cross_entropy_with_probabilities(num_sets: int, temperature: float) -> None:
     logits, batch = draw_batch(num_sets=num_sets)
     soft = batch.soft_targets
-    assert soft is not None
+    assert isinstance(soft, torch.Tensor)
     expected = [functional.cross_entropy(logits[m] / temperature, soft[m % num_sets]) for m in range(3)]
     found = soft_cross_entropy(logits, batch, temperature)
     torch.testing.assert_close(found, temperature**2 * torch.stack(expected))
@@ -83,7 +118,7 @@ def test_soft_loss_with_one_hot_targets_is_the_hard_loss() -> None:
 def test_the_mixture_is_the_weighted_sum(temperature: float) -> None:
     logits, batch = draw_batch()
     soft = batch.soft_targets
-    assert soft is not None
+    assert isinstance(soft, torch.Tensor)
     for member, weight in enumerate(HARD_WEIGHTS):
         hard = functional.cross_entropy(logits[member], batch.pdf_ids[0])
         divergence = functional.kl_div(
@@ -113,6 +148,60 @@ def test_gradient_is_autograds(num_sets: int, weight_sets: int, temperature: flo
     loss, gradient = compute(logits.detach(), batch, HARD_WEIGHTS, temperature)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(gradient, logits.grad)
+
+
+@every_target_set
+@every_weight_set
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("has_rest", [False, True])
+def test_gradient_of_sparse_targets_is_that_of_dense_ones(
+    num_sets: int, weight_sets: int, temperature: float, has_rest: bool
+) -> None:
+    """Those in which the rest is divided as the student divides it; and autograd's of the same loss."""
+    logits, batch = draw_batch(False, num_sets, weight_sets)
+    sparse = replace(batch, soft_targets=draw_sparse(num_sets, has_rest))
+    assert isinstance(sparse.soft_targets, SparseRows)
+    filled = fill_in(sparse.soft_targets, torch.softmax(logits / temperature, 2))
+    dense = replace(batch, soft_targets=filled)
+    _, expected = compute(logits, dense, HARD_WEIGHTS, temperature)
+    loss, gradient = compute(logits, sparse, HARD_WEIGHTS, temperature)
+    torch.testing.assert_close(gradient, expected)
+    logits.requires_grad_()
+    of_autograd = distillation_loss(logits, sparse, HARD_WEIGHTS, temperature)
+    of_autograd.sum().backward()
+    torch.testing.assert_close(loss, of_autograd.detach())
+    torch.testing.assert_close(gradient, logits.grad)
+
+
+def test_sparse_targets_that_keep_everything_are_dense_ones() -> None:
+    logits, batch = draw_batch()
+    assert isinstance(batch.soft_targets, torch.Tensor)
+    probabilities = batch.soft_targets[0].numpy()
+    targets = SparseTargets(
+        NUM_PDFS * np.arange(NUM_FRAMES + 1),
+        np.tile(np.arange(NUM_PDFS, dtype=np.int32), NUM_FRAMES),
+        probabilities.ravel(),
+        np.zeros(NUM_FRAMES, np.float32),
+    )
+    sparse = replace(batch, soft_targets=targets.take(torch.arange(NUM_FRAMES)[None]))
+    for one, other in zip(
+        compute(logits, sparse, HARD_WEIGHTS, 2.0), compute(logits, batch, HARD_WEIGHTS, 2.0), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_rest_that_the_student_leaves_nothing_for_is_no_infinity() -> None:
+    logits, batch = draw_batch(False)
+    logits[:, :, 0] = 500
+    targets = SparseTargets(
+        np.arange(NUM_FRAMES + 1),
+        np.zeros(NUM_FRAMES, np.int32),
+        np.full(NUM_FRAMES, np.float32(0.5)),
+        np.full(NUM_FRAMES, np.float32(0.5)),
+    )
+    batch = replace(batch, soft_targets=targets.take(torch.arange(NUM_FRAMES)[None]))
+    for found in compute(logits, batch, torch.zeros(NUM_MEMBERS), 1.0):
+        assert found.isfinite().all()
 
 
 def test_buffers_keep_nothing_of_the_batch_before() -> None:

@@ -1,0 +1,193 @@
+"""Soft targets of many frames in the form in which they were stored, and what a batch takes of them.
+
+Shapes: N frames, P pdf-ids, M members or 1 for all alike, B frames of a batch, K pdf-ids kept of a frame at
+most, R components.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Soft targets of a batch of which most pdf-ids are left out.
+
+    Attributes:
+        pdf_ids: int64 (M or 1, B, K); a frame that keeps fewer than K is filled up with its first one.
+        probabilities: float32, of that shape, 0 where it is filled up.
+        rest: float32 (M or 1, B), what the pdf-ids left out have together; None: they have nothing.
+        is_kept: bool, of the shape of `pdf_ids`, False where it is filled up.
+    """
+
+    pdf_ids: torch.Tensor
+    probabilities: torch.Tensor
+    rest: torch.Tensor | None
+    is_kept: torch.Tensor
+
+    def widen(self, num_kept: int) -> "SparseRows":
+        """The same, filled up to K = `num_kept`."""
+        missing = num_kept - self.pdf_ids.shape[2]
+        return SparseRows(
+            torch.cat([self.pdf_ids, self.pdf_ids[..., :1].expand(-1, -1, missing)], 2),
+            pad(self.probabilities, (0, missing)),
+            self.rest,
+            pad(self.is_kept, (0, missing)),
+        )
+
+
+# Probabilities, float32 (M or 1, B, P), or those that were kept.
+SoftRows = torch.Tensor | SparseRows
+
+
+def join_rows(parts: Sequence[SoftRows]) -> SoftRows:
+    """Those of several batches, of at least one and all of one kind, as one."""
+    dense = [part for part in parts if isinstance(part, torch.Tensor)]
+    if dense:
+        return torch.cat(dense, 1)
+    sparse = [part for part in parts if isinstance(part, SparseRows)]
+    most = max(part.pdf_ids.shape[2] for part in sparse)
+    rests = [part.rest for part in sparse if part.rest is not None]
+    widened = [part.widen(most) for part in sparse]
+    return SparseRows(
+        torch.cat([part.pdf_ids for part in widened], 1),
+        torch.cat([part.probabilities for part in widened], 1),
+        torch.cat(rests, 1) if rests else None,
+        torch.cat([part.is_kept for part in widened], 1),
+    )
+
+
+class SoftTargets(ABC):
+    """Soft targets of N frames."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @classmethod
+    @abstractmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Those of several stretches of frames, of at least one, as one."""
+
+    @abstractmethod
+    def slice(self, span: slice) -> Self:
+        """Those of a stretch of frames."""
+
+    @abstractmethod
+    def take(self, frames: torch.Tensor) -> SoftRows:
+        """Those of some frames, int64 (M or 1, B)."""
+
+
+class DenseTargets(SoftTargets):
+    """A probability for each pdf-id, float16 (N, P)."""
+
+    def __init__(self, probabilities: np.ndarray) -> None:
+        self.probabilities = probabilities
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @classmethod
+    def join(cls, parts: Sequence["DenseTargets"]) -> "DenseTargets":
+        return cls(np.concatenate([part.probabilities for part in parts]))
+
+    def slice(self, span: slice) -> "DenseTargets":
+        return DenseTargets(self.probabilities[span])
+
+    def take(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.probabilities)[frames].float()
+
+
+class SparseTargets(SoftTargets):
+    """The probabilities that were kept, frame after frame.
+
+    Attributes:
+        starts: int64 (N + 1,), frame n keeps those from `starts[n]` to `starts[n + 1]`, at least one.
+        pdf_ids: int32 (kept,), of each.
+        probabilities: float32 (kept,).
+        rest: float32 (N,), what is left to all others; None: nothing.
+    """
+
+    def __init__(
+        self, starts: np.ndarray, pdf_ids: np.ndarray, probabilities: np.ndarray, rest: np.ndarray | None
+    ) -> None:
+        assert len(starts) == 1 or np.diff(starts).min() > 0, "a frame keeps nothing"
+        self.starts, self.pdf_ids, self.probabilities, self.rest = starts, pdf_ids, probabilities, rest
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @classmethod
+    def join(cls, parts: Sequence["SparseTargets"]) -> "SparseTargets":
+        counts = np.concatenate([np.diff(part.starts) for part in parts])
+        rests = [part.rest for part in parts if part.rest is not None]
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([part.pdf_ids for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate(rests) if rests else None,
+        )
+
+    def slice(self, span: slice) -> "SparseTargets":
+        starts = self.starts[span.start : span.stop + 1]
+        kept = slice(starts[0], starts[-1])
+        rest = None if self.rest is None else self.rest[span]
+        return SparseTargets(starts - starts[0], self.pdf_ids[kept], self.probabilities[kept], rest)
+
+    def take(self, frames: torch.Tensor) -> SparseRows:
+        rows = frames.numpy()
+        first = self.starts[rows]
+        counts = self.starts[rows + 1] - first
+        place = np.arange(counts.max(initial=1))
+        is_kept = place < counts[..., None]
+        index = first[..., None] + np.where(is_kept, place, 0)
+        return SparseRows(
+            torch.from_numpy(self.pdf_ids[index].astype(np.int64)),
+            torch.from_numpy(np.where(is_kept, self.probabilities[index], np.float32(0))),
+            None if self.rest is None else torch.from_numpy(self.rest[rows]),
+            torch.from_numpy(is_kept),
+        )
+
+
+@dataclass(frozen=True)
+class LogBasis:
+    """Log-probabilities, but for a constant a frame, as a mean and a combination of few components.
+
+    Attributes:
+        mean: float32 (P,).
+        components: float32 (R, P).
+    """
+
+    mean: torch.Tensor
+    components: torch.Tensor
+
+
+class LowRankTargets(SoftTargets):
+    """softmax(mean + coefficients @ components), made anew for every batch.
+
+    Attributes:
+        coefficients: float16 (N, R).
+        basis: what they multiply.
+    """
+
+    def __init__(self, coefficients: np.ndarray, basis: LogBasis) -> None:
+        self.coefficients, self.basis = coefficients, basis
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+    @classmethod
+    def join(cls, parts: Sequence["LowRankTargets"]) -> "LowRankTargets":
+        return cls(np.concatenate([part.coefficients for part in parts]), parts[0].basis)
+
+    def slice(self, span: slice) -> "LowRankTargets":
+        return LowRankTargets(self.coefficients[span], self.basis)
+
+    def take(self, frames: torch.Tensor) -> torch.Tensor:
+        rows = torch.from_numpy(self.coefficients)[frames].float()
+        logits = torch.addmm(self.basis.mean, rows.flatten(0, 1), self.basis.components)
+        return torch.softmax(logits, 1).unflatten(0, tuple(frames.shape))

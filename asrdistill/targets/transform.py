@@ -1,0 +1,184 @@
+"""Soft targets as a picture is stored: few components, few frequencies in time, rounded, entropy-coded.
+
+The logarithm of an ensemble's average posterior is, up to little, a mean and a combination of some hundred
+components, however many tied states there are, because the teachers' hidden layers are no wider; and it
+changes slowly from frame to frame. So each utterance's log-posteriors are projected on components, every
+block of frames goes through a cosine transform in time, and the coefficients are rounded to multiples of one
+step. Where frames are uncertain or change fast more coefficients survive, and more bits are spent there.
+What is coded, and how far coefficients are from zero, is learnt once from a sample of the corpus: the
+codebook, which is stored beside the shards.
+Source: transform coding with the Karhunen-Loeve transform and one step for all coefficients, the best at
+a given squared error (Goyal 2001, IEEE Signal Processing Magazine 18(5)); ours is its use for soft targets.
+An error in the log-probability of pdf-id j counts by the mean probability of j: where that is the frame's
+own, half the weighted squared error is the Kullback-Leibler divergence, but for terms of third order.
+Shapes: N frames, P pdf-ids, R components, L frames of a block.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.numpy import load_file, save
+from scipy.fft import dct
+
+from asrdistill.config import Config
+from asrdistill.experiment import atomic_path
+from asrdistill.nn.soft_targets import LogBasis, LowRankTargets
+from asrdistill.targets.entropy_coding import Tables, choose_classes, decode, encode, make_tables, quantize
+
+# In steps. Of a Laplacian one value in 400 is not rounded to zero then; what is less is not coded.
+LEAST_MEAN_MAGNITUDE = 0.1
+# Of a pdf-id that was never heard of in the sample.
+LEAST_PRIOR = 1e-8
+LEAST_PROBABILITY = 1e-12
+
+
+class TransformConfig(Config):
+    """Components, frequencies in time, rounded and entropy-coded."""
+
+    kind: Literal["transform"] = Field("transform", description="log-posteriors as a picture is stored")
+    step: float = Field(
+        0.05, ge=0.005, description="coefficients are rounded to multiples of it: the bytes and the error"
+    )
+    block_frames: int = Field(16, ge=1, le=256, description="frames that are transformed together")
+    max_components: int = Field(256, ge=1, description="components, at most")
+    sample_frames: int = Field(20_000, ge=1, description="frames that the components are learnt from")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What a decoder must know.
+
+    Attributes:
+        mean: float32 (P,), of the sample's log-posteriors.
+        components: float32 (R, P).
+        priors: float32 (P,), mean probabilities in the sample.
+        coded: int32 (coded, 2), frequency and component of what is coded of a block, in this order.
+        classes: uint8 (coded,), how far each is from zero.
+        step: of the rounding.
+        block_frames: L.
+        tables: of the entropy coder.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    priors: np.ndarray
+    coded: np.ndarray
+    classes: np.ndarray
+    step: float
+    block_frames: int
+    tables: Tables
+
+    @cached_property
+    def basis(self) -> LogBasis:
+        """The components as the loss wants them."""
+        return LogBasis(torch.from_numpy(self.mean), torch.from_numpy(self.components))
+
+    @cached_property
+    def _cosines(self) -> np.ndarray:
+        """Rows are frequencies, float32 (L, L), orthonormal."""
+        matrix: np.ndarray = dct(np.eye(self.block_frames), axis=0, norm="ortho").astype(np.float32)
+        return matrix
+
+    def encode(self, soft_targets: np.ndarray) -> bytes:
+        """Write the soft targets of an utterance, float32 (N, P)."""
+        deviations = _center(torch.from_numpy(soft_targets), torch.from_numpy(self.priors)) - self.basis.mean
+        projected = (deviations * torch.from_numpy(self.priors)) @ self.basis.components.T
+        blocks = self._cosines @ _cut_into_blocks(projected.numpy(), self.block_frames)
+        kept = blocks[:, self.coded[:, 0], self.coded[:, 1]]
+        integers = quantize(kept.ravel(), self.step)
+        return encode(integers, np.tile(self.classes, len(blocks)), self.tables)
+
+    def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
+        """Read those of an utterance.
+
+        Raises:
+            ValueError: not what was written for so many frames.
+        """
+        num_blocks = -(-num_frames // self.block_frames)
+        integers = decode(content, np.tile(self.classes, num_blocks), self.tables)
+        blocks = np.zeros((num_blocks, self.block_frames, len(self.components)), np.float32)
+        blocks[:, self.coded[:, 0], self.coded[:, 1]] = integers.reshape(num_blocks, -1) * np.float32(
+            self.step
+        )
+        rows = (self._cosines.T @ blocks).reshape(-1, len(self.components))[:num_frames]
+        return LowRankTargets(rows.astype(np.float16), self.basis)
+
+    def write(self, path: Path) -> None:
+        """Publish it; the same codebook gives the same bytes."""
+        arrays = {
+            "mean": self.mean,
+            "components": self.components,
+            "priors": self.priors,
+            "coded": self.coded,
+            "classes": self.classes,
+            "frequencies": self.tables.starts,
+            "num_low_bits": self.tables.num_low_bits,
+            "step": np.array([self.step]),
+            "block_frames": np.array([self.block_frames]),
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+    @classmethod
+    def read(cls, path: Path) -> "Codebook":
+        """The codebook that was written."""
+        arrays = load_file(path)
+        tables = Tables(arrays.pop("frequencies"), arrays.pop("num_low_bits"))
+        step, block_frames = float(arrays.pop("step")[0]), int(arrays.pop("block_frames")[0])
+        return cls(**arrays, step=step, block_frames=block_frames, tables=tables)
+
+
+def learn_codebook(sample: list[np.ndarray], config: TransformConfig) -> Codebook:
+    """Learn components and what is to be coded from soft targets of some utterances, float32 (N, P) each."""
+    soft = torch.from_numpy(np.concatenate(sample))
+    priors = soft.mean(0).clamp(min=LEAST_PRIOR)
+    deviations = _center(soft, priors)
+    mean = deviations.mean(0)
+    deviations -= mean
+    components = _find_components(deviations * priors.sqrt(), config.max_components)
+    projected = deviations * priors.sqrt() @ components.T
+    lengths = [len(part) for part in sample]
+    cosines = dct(np.eye(config.block_frames), axis=0, norm="ortho").astype(np.float32)
+    magnitudes = [
+        np.abs(cosines @ _cut_into_blocks(part.numpy(), config.block_frames)) / config.step
+        for part in projected.split(lengths)
+    ]
+    means = np.concatenate(magnitudes).mean(0)
+    num_components = int(np.flatnonzero((means >= LEAST_MEAN_MAGNITUDE).any(0)).max(initial=0)) + 1
+    coded = np.argwhere(means[:, :num_components] >= LEAST_MEAN_MAGNITUDE)
+    return Codebook(
+        mean.numpy(),
+        np.ascontiguousarray((components[:num_components] / priors.sqrt()).numpy()),
+        priors.numpy(),
+        coded.astype(np.int32),
+        choose_classes(means[coded[:, 0], coded[:, 1]]),
+        config.step,
+        config.block_frames,
+        make_tables(),
+    )
+
+
+def _center(soft_targets: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities less their mean over pdf-ids, each frame's, which a softmax takes no notice of."""
+    logs = soft_targets.clamp(min=LEAST_PROBABILITY).log()
+    return logs - (logs @ (priors / priors.sum()))[:, None]
+
+
+def _find_components(weighted: torch.Tensor, most: int) -> torch.Tensor:
+    """The directions of most variance, float32 (R, P), orthonormal."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, directions = torch.svd_lowrank(weighted, q=min(most, *weighted.shape), niter=4)
+    return directions.T
+
+
+def _cut_into_blocks(rows: np.ndarray, block_frames: int) -> np.ndarray:
+    """Rows (N, R) as (blocks, L, R), the last one repeated to the end of its block."""
+    missing = -len(rows) % block_frames
+    filled = np.concatenate([rows, np.repeat(rows[-1:], missing, 0)])
+    return filled.reshape(-1, block_frames, rows.shape[1])
