@@ -40,6 +40,7 @@ examples:
   asrdistill align my_recipe.yaml --out DIR     words and phones in time, as CTM and TextGrid
   asrdistill tied-states exp/espeak S-IH+K      which tied states a triphone has, and why
   asrdistill decode exp/espeak ensemble --out DIR
+  asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
 """
 
 RUN_EPILOG = """\
@@ -83,6 +84,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_align(commands)
     _add_decode(commands)
     _add_states(commands)
+    _add_distill(commands)
     return parser.parse_args(words)
 
 
@@ -159,6 +161,32 @@ def _add_states(commands: Any) -> None:
     states.set_defaults(command=_show_states)
 
 
+def _add_distill(commands: Any) -> None:
+    distill = commands.add_parser(
+        "distill",
+        help="train a student from a folder of shards, or its URL, with nothing else there",
+        description="Trains what the student stage trains, from an experiment's soft_targets/shards alone: "
+        "DIR/model.safetensors and DIR/curves.json. Shards at a URL are fetched to DIR/shards first. "
+        "Interrupted at any time, the same command goes on.",
+        epilog="examples:\n  asrdistill distill --shards exp/espeak/soft_targets/shards --out student\n"
+        "  asrdistill distill --shards http://host/shards --recipe speechocean762 --out student \\\n"
+        "      --set student.hard_weight=0.3",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    distill.add_argument("--shards", required=True, metavar="DIR|URL", help="folder with index.json")
+    distill.add_argument("--recipe", metavar="RECIPE", help="whose settings of the student are meant (none)")
+    distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the student")
+    distill.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override a setting of the student; may be repeated",
+    )
+    distill.set_defaults(command=_distill)
+
+
 def _align(arguments: argparse.Namespace) -> None:
     from asrdistill.pipeline import run_stages
     from asrdistill.stages.align import check_exportable, export
@@ -179,6 +207,14 @@ def _decode(arguments: argparse.Namespace) -> None:
     system = find_system(experiment, scorer, arguments.system)
     shift_s = recipe.features.frame_shift_s
     transcribe(scorer, system, arguments.split, arguments.out, arguments.num_best, shift_s)
+
+
+def _distill(arguments: argparse.Namespace) -> None:
+    from asrdistill.recipe import find_recipe, load_student
+    from asrdistill.stages.student import distill_alone
+
+    config = load_student(arguments.recipe and find_recipe(arguments.recipe), arguments.overrides)
+    print(distill_alone(arguments.shards, config, arguments.out))
 
 
 def _show_states(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,10 @@ class CorpusError(UserError):
     """Recordings, transcripts or a lexicon that cannot be used as they are."""
 
 
+class DownloadError(UserError):
+    """A file that could not be fetched, or that came as another one than was promised."""
+
+
 class RecipeError(UserError):
     """A recipe, or an override of one, that cannot be used as it is."""
 

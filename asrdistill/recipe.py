@@ -26,6 +26,7 @@ from asrdistill.scoring.tuning import TuningConfig
 from asrdistill.targets.shards import SoftTargetsConfig
 
 KINDS = ("espeak", "kaldi", "nemo", "librispeech")
+CODECS = ("dense", "top_k", "sampled", "transform")
 PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
 
 
@@ -177,6 +178,28 @@ def find_recipe(name: str) -> Path:
     )
 
 
+def load_student(path: Path | None, overrides: Sequence[str] = ()) -> StudentConfig:
+    """The student's section of a recipe, or its defaults, with overrides such as `student.temperature=5`.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
+    values = _read_yaml(path) if path else {}
+    values = {"student": values.get("student") or {}}
+    for override in overrides:
+        if not override.startswith("student."):
+            raise RecipeError(
+                f"--set {override}: shards are made already, so that only settings of the student count, "
+                "for example student.hard_weight=0.5"
+            )
+        _apply_override(values, override)
+    try:
+        return StudentConfig.model_validate(values["student"])
+    except ValidationError as error:
+        located = [{**found, "loc": ("student", *found["loc"])} for found in error.errors()]
+        raise RecipeError(f"{path or 'student'}: " + "; ".join(map(_explain, located))) from error
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides such as `student.temperature=5`.
 
@@ -184,6 +207,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: not YAML, an unknown key, or a value of the wrong kind: names file, key, value, what was
             expected and the nearest valid key.
     """
+    values = {"name": path.stem, **_read_yaml(path)}
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -193,13 +226,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         found = "nothing" if values is None else repr(values)
         raise RecipeError(f"recipe {path}: found {found}, expected lines `section: ...` such as `corpus:`")
-    values = {"name": path.stem, **values}
-    for override in overrides:
-        _apply_override(values, override)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(f"recipe {path}: " + "; ".join(map(_explain, error.errors()))) from error
+    return values
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -229,7 +256,7 @@ def _on_one_line(error: Exception) -> str:
 def _explain(error: Any) -> str:
     """One of pydantic's errors in words: key, value, expectation, nearest valid key."""
     keys = [str(part) for part in error["loc"]]
-    key = ".".join(part for part in keys if part not in KINDS) or "recipe"
+    key = ".".join(part for part in keys if part not in (*KINDS, *CODECS)) or "recipe"
     if error["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(keys[-1], _keys_at(keys[:-1]), 1)
         known = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(_keys_at(keys[:-1]))}"
@@ -238,7 +265,7 @@ def _explain(error: Any) -> str:
         return f"{key} is not set; add it to the recipe, or give it with --set {key}=..."
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = error["ctx"].get("tag", "nothing")
-        return f"{key}.kind: found {found}; expected one of {', '.join(KINDS)}"
+        return f"{key}.kind: found {found}; expected one of {', '.join(CODECS if 'codec' in key else KINDS)}"
     if error["type"] == "model_type":
         return f"{key}: found {error['input']!r}; expected a section with some of {', '.join(_keys_at(keys))}"
     if error["type"] == "value_error":

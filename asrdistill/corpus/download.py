@@ -1,4 +1,4 @@
-"""Archives of a public corpus: fetched from where an earlier attempt stopped, checked, unpacked whole."""
+"""Files of others: fetched from where an earlier attempt stopped, checked; archives unpacked whole."""
 
 import errno
 import hashlib
@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from asrdistill.errors import CorpusError
+from asrdistill.errors import CorpusError, DownloadError
 from asrdistill.progress import say, track
 
 MIB = 1 << 20
@@ -18,26 +18,35 @@ TIMEOUT_S = 60
 PARTIAL_CONTENT = 206
 
 
-def fetch_archive(url: str, md5: str | None, path: Path) -> None:
-    """Download a file and publish it once its MD5 is right; `<path>.part` keeps what an interruption leaves.
+def fetch_file(url: str, digest: str | None, path: Path, algorithm: str = "md5", otherwise: str = "") -> None:
+    """Download a file and publish it once it is right; `<path>.part` keeps what an interruption leaves.
+
+    Args:
+        url: where it is.
+        digest: that it must have; None: any.
+        path: where it is to be.
+        algorithm: of the digest, as hashlib names it.
+        otherwise: what people may do where there is no network, for the error.
 
     Raises:
-        CorpusError: the download failed, or what came has another MD5.
+        DownloadError: the download failed, or what came has another digest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part_path = path.with_name(path.name + ".part")
     try:
         _fetch_rest(url, part_path)
     except (urllib.error.URLError, OSError) as error:
-        raise CorpusError(
-            f"{url}: download failed ({error}); what came is kept in {part_path}: run again to go on, "
-            "or unpack the archive yourself and set corpus.path to its folder"
+        kept = f"; what came is kept in {part_path}" if part_path.is_file() else ""
+        raise DownloadError(
+            f"{url}: download failed ({error}){kept}: run again to go on{otherwise}"
         ) from error
     with part_path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if md5 is not None and found != md5:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if digest is not None and found != digest:
         part_path.unlink()
-        raise CorpusError(f"{url}: the download has MD5 {found}, expected {md5}; it was removed: run again")
+        raise DownloadError(
+            f"{url}: the download has {algorithm} {found}, expected {digest}; it was removed: run again"
+        )
     part_path.rename(path)
 
 

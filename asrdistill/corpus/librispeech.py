@@ -12,13 +12,14 @@ from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.corpus.audio import map_paths, probe_duration
-from asrdistill.corpus.download import fetch_archive, unpack_archive
+from asrdistill.corpus.download import fetch_file, unpack_archive
 from asrdistill.corpus.manifest import Utterance
 from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
 from asrdistill.errors import CorpusError
 
 MANIFESTS_DIR = Path(__file__).parents[2] / "manifests"
 ROOT_FOLDER = "LibriSpeech"
+UNPACK_YOURSELF = ", or unpack the archive yourself and set corpus.path to its folder"
 
 
 class LibrispeechConfig(FolderConfig):
@@ -127,7 +128,8 @@ def _provide_subset(config: LibrispeechConfig, source: Source, subset: str) -> P
         raise CorpusError(f"subset {subset}: not in {source.name}, which has {', '.join(source.archives)}")
     archive_path = config.path / f"{subset}.tar.gz"
     if not archive_path.is_file():
-        fetch_archive(source.archives[subset].url, source.archives[subset].md5, archive_path)
+        archive = source.archives[subset]
+        fetch_file(archive.url, archive.md5, archive_path, otherwise=UNPACK_YOURSELF)
     unpack_archive(archive_path, f"{ROOT_FOLDER}/{subset}", subset_dir)
     archive_path.unlink()
     return subset_dir

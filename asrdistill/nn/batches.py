@@ -1,9 +1,10 @@
 """Batches in seeded random order, from corpora of any size.
 
 Frames are shuffled in pools. A split of at most `pool_frames` frames is one pool: every order of its frames
-is as likely as any other. Of a larger one, an epoch draws pools of whole utterances, at random and without
-replacement; frames mix freely within a pool, and the next pool is read from disk while the present one is
-trained on. Memory is that of two pools, whatever the size of the corpus.
+is as likely as any other. Of a larger one, an epoch draws pools at random and without replacement, of whole
+utterances, or of whole shards where they are read from shards; frames mix freely within a pool, and the next
+pool is read from disk while the present one is trained on. Memory is that of two pools, whatever the size of
+the corpus.
 
 Frames may be perturbed, every epoch anew; targets stay, for what is perturbed keeps its timing.
 
@@ -21,7 +22,7 @@ import torch
 
 from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.frames import Batch, LabelledFrames
+from asrdistill.nn.frames import Batch, FrameSource, LabelledFrames
 from asrdistill.nn.soft_targets import join_rows
 
 POOL_FRAMES = 4_000_000
@@ -69,7 +70,7 @@ class Batches:
         perturbation: how far the frames of an epoch may be from those given; None: they are those.
     """
 
-    frames: LabelledFrames
+    frames: FrameSource
     model: AcousticModel
     batch_size: int
     diversity: Diversity
@@ -101,14 +102,12 @@ class Batches:
         lengths = self.frames.lengths
         if lengths.sum() <= self.pool_frames:
             return [np.arange(len(lengths))]
-        order = np.random.default_rng((self.diversity.seed, epoch)).permutation(len(lengths))
-        pool_of = (np.cumsum(lengths[order]) - 1) // self.pool_frames
-        return np.split(order, np.flatnonzero(np.diff(pool_of)) + 1)
+        return self.frames.draw_pools(self.pool_frames, (self.diversity.seed, epoch))
 
     def load_pools(self, epoch: int, pools: list[np.ndarray]) -> Iterator[LabelledFrames]:
         """The frames of each pool in an epoch; the next one is read, and perturbed, meanwhile."""
         is_whole = len(pools) == 1 and len(pools[0]) == self.frames.num_utterances
-        if is_whole and self.perturbation is None:
+        if is_whole and self.perturbation is None and isinstance(self.frames, LabelledFrames):
             yield self.frames
             return
         with ThreadPoolExecutor(1) as executor:

@@ -7,6 +7,7 @@ Shapes: N frames of F bins, U utterances, P pdf-ids; of a batch M members, B fra
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,6 +41,34 @@ class Batch:
     num_frames: int
     weights: torch.Tensor | None = None
     soft_targets: SoftRows | None = None
+
+
+class FrameSource(Protocol):
+    """Where the frames of a split come from, a pool of utterances at a time.
+
+    Attributes:
+        lengths: frames of every utterance, usable or not: int64 (U,).
+        num_usable: int64 (U,), aligned frames of every utterance.
+        num_utterances: U.
+    """
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def num_usable(self) -> np.ndarray: ...
+
+    @property
+    def num_utterances(self) -> int: ...
+
+    def __len__(self) -> int:
+        """Usable frames."""
+
+    def draw_pools(self, pool_frames: int, seed: tuple[int, ...]) -> list[np.ndarray]:
+        """Divide the utterances, in an order drawn by the seed, into pools of about so many frames."""
+
+    def select(self, utterances: np.ndarray) -> "LabelledFrames":
+        """A copy of some utterances in memory."""
 
 
 class LabelledFrames:
@@ -86,6 +115,12 @@ class LabelledFrames:
     def usable(self) -> torch.Tensor:
         """The frames that have a hard target, int64."""
         return torch.from_numpy(np.flatnonzero(self.pdf_ids != NOT_ALIGNED))
+
+    def draw_pools(self, pool_frames: int, seed: tuple[int, ...]) -> list[np.ndarray]:
+        """See `FrameSource`: any utterance may be in a pool with any other."""
+        order = np.random.default_rng(seed).permutation(self.num_utterances)
+        pool_of = (np.cumsum(self.lengths[order]) - 1) // pool_frames
+        return np.split(order, np.flatnonzero(np.diff(pool_of)) + 1)
 
     def select(self, utterances: np.ndarray) -> "LabelledFrames":
         """A copy of some utterances in memory."""

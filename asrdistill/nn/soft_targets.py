@@ -68,6 +68,11 @@ class SoftTargets(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """What they take in memory, but for what all parts share."""
+
     @classmethod
     @abstractmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -90,6 +95,10 @@ class DenseTargets(SoftTargets):
 
     def __len__(self) -> int:
         return len(self.probabilities)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.probabilities.nbytes
 
     @classmethod
     def join(cls, parts: Sequence["DenseTargets"]) -> "DenseTargets":
@@ -120,6 +129,11 @@ class SparseTargets(SoftTargets):
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def num_bytes(self) -> int:
+        rest_bytes = 0 if self.rest is None else self.rest.nbytes
+        return self.starts.nbytes + self.pdf_ids.nbytes + self.probabilities.nbytes + rest_bytes
 
     @classmethod
     def join(cls, parts: Sequence["SparseTargets"]) -> "SparseTargets":
@@ -179,6 +193,10 @@ class LowRankTargets(SoftTargets):
 
     def __len__(self) -> int:
         return len(self.coefficients)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.coefficients.nbytes
 
     @classmethod
     def join(cls, parts: Sequence["LowRankTargets"]) -> "LowRankTargets":

@@ -22,7 +22,7 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import POOL_FRAMES, Batches, Diversity, batches_in_order
 from asrdistill.nn.checkpoint import CheckpointWriter, TrainingState, load_state, save_state
 from asrdistill.nn.dropout import Dropout
-from asrdistill.nn.frames import Batch, LabelledFrames
+from asrdistill.nn.frames import Batch, FrameSource, LabelledFrames
 from asrdistill.nn.gradient import Gradient, make_gradient
 from asrdistill.nn.loss import hard_cross_entropy
 from asrdistill.nn.memory import keep_freed_memory
@@ -115,7 +115,7 @@ class Trainer:
     num_pdfs: int
     config: TrainingConfig
     objective: Objective
-    train_frames: LabelledFrames
+    train_frames: FrameSource
     dev_frames: LabelledFrames
     names: Sequence[str]
     seeds: Sequence[int]

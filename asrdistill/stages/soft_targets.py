@@ -9,7 +9,7 @@ from asrdistill.experiment import Experiment, hash_file
 from asrdistill.features.frame_store import FrameStore, list_store_files
 from asrdistill.features.perturbation import perturb
 from asrdistill.hmm.alignment import read_pdf_ids
-from asrdistill.hmm.topology import TiedStates
+from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
@@ -52,6 +52,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "averaging": AVERAGING_RULE,
         "teachers": {
             "num_teachers": model.num_members,
+            "model": model.config.model_dump(mode="json"),
             "sha256": hash_file(experiment.dir / "teachers/model.safetensors"),
         },
         "tied_states": {"sha256": hash_file(experiment.dir / "align/tied_states.json")},
@@ -95,8 +96,8 @@ def _dump_split(
     return [
         {
             "file": name,
-            "num_utterances": len(samples),
-            "num_frames": sum(num_frames[number] for number in samples),
+            "lengths": [num_frames[number] for number in samples],
+            "num_aligned": [dump.count_aligned(dump.samples[number]) for number in samples],
         }
         for name, samples in zip(names, plan, strict=True)
     ]
@@ -118,8 +119,15 @@ class _Dump:
         self.samples = [(number, view) for view in range(num_views + 1) for number in range(len(self.store))]
 
     def num_frames(self, sample: tuple[int, int]) -> int:
-        number, _ = sample
-        return int(self.store.starts[number + 1] - self.store.starts[number])
+        """Of a sample."""
+        return len(self._pdf_ids_of(sample[0]))
+
+    def count_aligned(self, sample: tuple[int, int]) -> int:
+        """Frames of a sample that have a hard target."""
+        return int(np.count_nonzero(self._pdf_ids_of(sample[0]) != NOT_ALIGNED))
+
+    def _pdf_ids_of(self, number: int) -> np.ndarray:
+        return self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
 
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
@@ -133,5 +141,4 @@ class _Dump:
         for place, (average, (temperature, codec)) in enumerate(zip(averages, codecs.items(), strict=True)):
             rng = np.random.default_rng((self.config.seed, view, number, place))
             soft[temperature] = codec.encode(average, rng)
-        pdf_ids = self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
-        return SoftTargetSample(name, frames, pdf_ids, soft)
+        return SoftTargetSample(name, frames, self._pdf_ids_of(number), soft)

@@ -25,6 +25,7 @@ from asrdistill.config import Config
 from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path, hash_file, write_json
 from asrdistill.features.perturbation import PerturbationConfig
+from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
 
@@ -118,12 +119,16 @@ def write_index(shards_dir: Path, splits: dict[str, list[dict[str, Any]]], ident
 
     Args:
         shards_dir: the folder.
-        splits: split -> its shards: `file`, `num_utterances`, `num_frames`; added here are their SHA-256 and
-            the bytes that soft targets take in them, headers and padding of the tar included.
+        splits: split -> its shards: `file`, of each utterance `lengths`, in frames, and `num_aligned`, those
+            with a hard target; added here are `num_frames`, SHA-256 and the bytes that soft targets take,
+            headers and padding of the tar included.
         identity: what made the soft targets: codec, teachers, features, tied states, averaging, temperatures.
     """
     described = {
-        split: [{**shard, **_describe_shard(shards_dir / shard["file"])} for shard in shards]
+        split: [
+            {**shard, "num_frames": sum(shard["lengths"]), **_describe_shard(shards_dir / shard["file"])}
+            for shard in shards
+        ]
         for split, shards in splits.items()
     }
     codebooks = [codebook_path(shards_dir, temperature) for temperature in identity["temperatures"]]
@@ -154,7 +159,8 @@ class ShardReader:
         path = shards_dir / "index.json"
         if not path.is_file():
             raise ContractError(
-                f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage"
+                f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage, "
+                "or give the folder that has it"
             )
         self.index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema, codec = self.index.get("schema"), self.index.get("codec")
@@ -176,6 +182,11 @@ class ShardReader:
     def num_bins(self) -> int:
         return int(self.index["features"]["num_mel_bins"])
 
+    @property
+    def teacher_config(self) -> AcousticModelConfig:
+        """Architecture of each teacher."""
+        return AcousticModelConfig.model_validate(self.index["teachers"]["model"])
+
     def open_codec(self, temperature: float) -> Codec:
         """Reads the soft targets at T.
 
@@ -195,22 +206,21 @@ class ShardReader:
             self._check({"file": path.name, "sha256": sha256})
         return open_codec(self.codec_config, path)
 
-    def samples(self, split: str, temperature: float) -> Iterator[SoftTargetSample]:
-        """All utterances of a split, streamed by webdataset, in the order of the dump.
+    def samples(self, shard: dict[str, Any], temperature: float) -> Iterator[SoftTargetSample]:
+        """The utterances of a shard, streamed by webdataset, in the order of the dump.
 
         Raises:
-            ContractError: a shard is missing or not what the index says.
+            ContractError: the shard is missing or not what the index says.
         """
         extension = f"{_name(temperature)}.{self.open_codec(temperature).extension}"
-        for shard in self.index["splits"][split]:
-            self._check(shard)
-            for item in _read_tar(self.shards_dir / shard["file"]):
-                yield SoftTargetSample(
-                    unquote(item["__key__"]),
-                    load_array(item["features.npy"]),
-                    load_array(item["hard.npy"]),
-                    {temperature: item[extension]},
-                )
+        self._check(shard)
+        for item in _read_tar(self.shards_dir / shard["file"]):
+            yield SoftTargetSample(
+                unquote(item["__key__"]),
+                load_array(item["features.npy"]),
+                load_array(item["hard.npy"]),
+                {temperature: item[extension]},
+            )
 
     def _check(self, shard: dict[str, Any]) -> None:
         path = self.shards_dir / shard["file"]
@@ -226,18 +236,26 @@ class ShardReader:
 
     def load(self, split: str, temperature: float) -> LabelledFrames:
         """All frames of a split in memory."""
+        return self.load_shards(split, range(len(self.index["splits"][split])), temperature)
+
+    def load_shards(self, split: str, numbers: Sequence[int], temperature: float) -> LabelledFrames:
+        """The frames of some shards of a split in memory, shard after shard."""
         codec = self.open_codec(temperature)
-        samples, soft = [], []
-        for sample in self.samples(split, temperature):
-            samples.append(sample)
-            soft.append(codec.decode(sample.soft_targets.pop(temperature), len(sample.features)))
-        starts = np.cumsum([0, *(len(sample.features) for sample in samples)])
-        return LabelledFrames(
-            np.concatenate([sample.features for sample in samples]),
-            starts,
-            np.concatenate([sample.pdf_ids for sample in samples]),
-            soft[0].join(soft),
-        )
+        features, pdf_ids, soft = [], [], []
+        for number in numbers:
+            for sample in self.samples(self.index["splits"][split][number], temperature):
+                features.append(sample.features)
+                pdf_ids.append(sample.pdf_ids)
+                soft.append(codec.decode(sample.soft_targets[temperature], len(sample.features)))
+        starts = np.cumsum([0, *map(len, features)])
+        return LabelledFrames(np.concatenate(features), starts, np.concatenate(pdf_ids), soft[0].join(soft))
+
+    def measure_memory_a_frame(self, split: str, temperature: float) -> float:
+        """Bytes that a frame takes in memory, by the first utterance of a split."""
+        codec = self.open_codec(temperature)
+        sample = next(self.samples(self.index["splits"][split][0], temperature))
+        soft = codec.decode(sample.soft_targets[temperature], len(sample.features))
+        return (sample.features.nbytes + sample.pdf_ids.nbytes + soft.num_bytes) / len(sample.features)
 
 
 def _read_tar(path: Path) -> Iterator[dict[str, Any]]:

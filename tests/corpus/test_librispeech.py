@@ -11,9 +11,9 @@ import pytest
 
 from asrdistill.corpus import librispeech
 from asrdistill.corpus.config import import_corpus, input_paths
-from asrdistill.corpus.download import fetch_archive, unpack_archive
+from asrdistill.corpus.download import fetch_file, unpack_archive
 from asrdistill.corpus.librispeech import Archive, LibrispeechConfig, Source, read_source
-from asrdistill.errors import CorpusError
+from asrdistill.errors import CorpusError, DownloadError
 
 WriteTone = Callable[..., Path]
 
@@ -158,11 +158,11 @@ def test_download_goes_on_where_it_stopped(tmp_path: Path, server: Server) -> No
     handler.num_bytes = 1000
     md5 = hashlib.md5(content).hexdigest()
     path = tmp_path / "a.tar.gz"
-    with pytest.raises(CorpusError, match="run again to go on"):
-        fetch_archive(f"{url}/a.tar.gz", md5, path)
+    with pytest.raises(DownloadError, match="run again to go on"):
+        fetch_file(f"{url}/a.tar.gz", md5, path)
     assert not path.exists()
     handler.num_bytes = 1 << 30
-    fetch_archive(f"{url}/a.tar.gz", md5, path)
+    fetch_file(f"{url}/a.tar.gz", md5, path)
     assert path.read_bytes() == content
     assert handler.ranges == ["", "bytes=1000-"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
@@ -170,14 +170,14 @@ def test_download_goes_on_where_it_stopped(tmp_path: Path, server: Server) -> No
 
 def test_wrong_md5_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
-    with pytest.raises(CorpusError, match="expected 0000"):
-        fetch_archive((tmp_path / "a").as_uri(), "0" * 32, tmp_path / "new/b")
+    with pytest.raises(DownloadError, match="expected 0000"):
+        fetch_file((tmp_path / "a").as_uri(), "0" * 32, tmp_path / "new/b")
     assert not list((tmp_path / "new").iterdir())
 
 
 def test_unreachable_server_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="download failed"):
-        fetch_archive("http://127.0.0.1:1/a", None, tmp_path / "a")
+    with pytest.raises(DownloadError, match="download failed"):
+        fetch_file("http://127.0.0.1:1/a", None, tmp_path / "a")
 
 
 def test_damaged_archive_leaves_nothing(corpus: Path, tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def make_samples(ids: tuple[str, ...] = IDS, seed: int = 0) -> list[SoftTargetSa
 def describe(name: str, samples: list[SoftTargetSample]) -> dict[str, object]:
     return {
         "file": name,
-        "num_utterances": len(samples),
-        "num_frames": sum(len(sample.features) for sample in samples),
+        "lengths": [len(sample.features) for sample in samples],
+        "num_aligned": [int((sample.pdf_ids >= 0).sum()) for sample in samples],
     }
 
 
@@ -75,6 +75,13 @@ def shards_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read_all(shards_dir: Path, temperature: float, split: str = "train") -> list[SoftTargetSample]:
+    reader = ShardReader(shards_dir)
+    return [
+        sample for shard in reader.index["splits"][split] for sample in reader.samples(shard, temperature)
+    ]
+
+
 def change_index(shards_dir: Path, **values: object) -> None:
     path = shards_dir / "index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
@@ -82,7 +89,7 @@ def change_index(shards_dir: Path, **values: object) -> None:
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_round_trip(shards_dir: Path, temperature: float) -> None:
-    found = list(ShardReader(shards_dir).samples("train", temperature))
+    found = read_all(shards_dir, temperature)
     expected = make_samples()
     assert [sample.id for sample in found] == list(IDS)
     for one, other in zip(found, expected, strict=True):
@@ -100,7 +107,7 @@ def test_every_id_survives_alone(tmp_path: Path, name: str) -> None:
         {"dev": [describe("one.tar", make_samples((name,)))]},
         {"codec": {"kind": "dense"}, "temperatures": list(TEMPERATURES)},
     )
-    assert [sample.id for sample in ShardReader(tmp_path).samples("dev", 1.0)] == [name]
+    assert [sample.id for sample in read_all(tmp_path, 1.0, "dev")] == [name]
 
 
 def test_loaded_frames_are_those_written(shards_dir: Path) -> None:
@@ -179,8 +186,11 @@ def test_the_index_describes_every_shard(shards_dir: Path) -> None:
     for shard, samples in zip(shards, (make_samples()[:3], make_samples()[3:]), strict=True):
         content = (shards_dir / shard["file"]).read_bytes()
         assert shard["sha256"] == hashlib.sha256(content).hexdigest()
-        assert shard["num_utterances"] == len(samples)
         assert shard["num_frames"] == sum(len(sample.features) for sample in samples)
+        expected = sum(
+            1024 + (len(s.soft_targets[t]) - 1) // 512 * 512 for s in samples for t in TEMPERATURES
+        )
+        assert shard["soft_target_bytes"] == expected
 
 
 def test_the_reader_knows_the_shapes(shards_dir: Path) -> None:
@@ -203,13 +213,13 @@ def test_another_schema_or_codec_is_refused(shards_dir: Path, change: dict[str, 
 
 def test_a_temperature_that_is_not_stored_is_refused(shards_dir: Path) -> None:
     with pytest.raises(ContractError, match=r"no targets at T=4, stored: T=1, 2\.5; .* dump again"):
-        next(ShardReader(shards_dir).samples("train", 4.0))
+        read_all(shards_dir, 4.0)
 
 
 def test_a_missing_shard_is_refused(shards_dir: Path) -> None:
     (shards_dir / "train-000001.tar").unlink()
     with pytest.raises(ContractError, match=r"train-000001\.tar: not found"):
-        list(ShardReader(shards_dir).samples("train", 1.0))
+        read_all(shards_dir, 1.0)
 
 
 @pytest.mark.parametrize("position", [0, 600, -1])
@@ -219,7 +229,7 @@ def test_a_damaged_shard_is_refused(shards_dir: Path, position: int) -> None:
     content[position] ^= 1
     path.write_bytes(content)
     with pytest.raises(ContractError, match=r"train-000000\.tar: its SHA-256 is not the one"):
-        list(ShardReader(shards_dir).samples("train", 1.0))
+        read_all(shards_dir, 1.0)
 
 
 def test_a_truncated_shard_is_refused(shards_dir: Path) -> None:

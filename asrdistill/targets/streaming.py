@@ -1,0 +1,75 @@
+"""Training frames straight from shards, a pool of whole shards at a time, whatever the size of the dump.
+
+Shapes: U utterances, and perturbed views of them.
+"""
+
+import numpy as np
+
+from asrdistill.nn.batches import POOL_FRAMES
+from asrdistill.nn.frames import FrameSource, LabelledFrames
+from asrdistill.progress import say
+from asrdistill.targets.shards import ShardReader
+
+# Of one pool; the next one is read meanwhile.
+POOL_BYTES = 2_000_000_000
+
+
+class ShardFrames:
+    """The frames of a split, read again whenever they are asked for.
+
+    Attributes:
+        lengths: frames of every utterance: int64 (U,).
+        num_usable: int64 (U,), of these those with a hard target.
+    """
+
+    def __init__(self, reader: ShardReader, split: str, temperature: float) -> None:
+        self.reader, self.split, self.temperature = reader, split, temperature
+        shards = reader.index["splits"][split]
+        self.lengths = np.array([length for shard in shards for length in shard["lengths"]], np.int64)
+        self.num_usable = np.array([count for shard in shards for count in shard["num_aligned"]], np.int64)
+        self._starts = np.cumsum([0, *(len(shard["lengths"]) for shard in shards)])
+
+    def __len__(self) -> int:
+        return int(self.num_usable.sum())
+
+    @property
+    def num_utterances(self) -> int:
+        return len(self.lengths)
+
+    def draw_pools(self, pool_frames: int, seed: tuple[int, ...]) -> list[np.ndarray]:
+        """Pools of whole shards, in random order, each of at most `pool_frames` frames or of one shard."""
+        pools: list[list[int]] = []
+        size = 0
+        for shard in np.random.default_rng(seed).permutation(len(self._starts) - 1):
+            frames = int(self.lengths[self._starts[shard] : self._starts[shard + 1]].sum())
+            if not pools or size + frames > pool_frames:
+                pools.append([])
+                size = 0
+            pools[-1].append(int(shard))
+            size += frames
+        return [np.concatenate([self._utterances_of(shard) for shard in pool]) for pool in pools]
+
+    def _utterances_of(self, shard: int) -> np.ndarray:
+        return np.arange(self._starts[shard], self._starts[shard + 1])
+
+    def select(self, utterances: np.ndarray) -> LabelledFrames:
+        """Some utterances, in memory; quickest where they are those of whole shards, shard after shard."""
+        shards = np.searchsorted(self._starts, utterances, side="right") - 1
+        _, first = np.unique(shards, return_index=True)
+        needed = shards[np.sort(first)].tolist()
+        loaded = self.reader.load_shards(self.split, needed, self.temperature)
+        there = np.concatenate([self._utterances_of(shard) for shard in needed])
+        if np.array_equal(there, utterances):
+            return loaded
+        place = np.argsort(there)
+        return loaded.select(place[np.searchsorted(there, utterances, sorter=place)])
+
+
+def open_training_frames(reader: ShardReader, temperature: float) -> tuple[FrameSource, int]:
+    """The training split of a dump, in memory where it fits there, and the frames of one pool."""
+    frames = ShardFrames(reader, "train", temperature)
+    pool_frames = min(POOL_FRAMES, int(POOL_BYTES / reader.measure_memory_a_frame("train", temperature)))
+    if frames.lengths.sum() <= pool_frames:
+        return reader.load("train", temperature), pool_frames
+    say(f"  {frames.lengths.sum():,} frames of soft targets stay on disk; {pool_frames:,} at a time are read")
+    return frames, pool_frames
