@@ -41,6 +41,7 @@ examples:
   asrdistill tied-states exp/espeak S-IH+K      which tied states a triphone has, and why
   asrdistill decode exp/espeak ensemble --out DIR
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
+  asrdistill verify exp/espeak                  are the shards what they should be? repair: make them so
 """
 
 RUN_EPILOG = """\
@@ -85,6 +86,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_decode(commands)
     _add_states(commands)
     _add_distill(commands)
+    _add_verify(commands)
     return parser.parse_args(words)
 
 
@@ -187,6 +189,20 @@ def _add_distill(commands: Any) -> None:
     distill.set_defaults(command=_distill)
 
 
+def _add_verify(commands: Any) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check every shard of an experiment, or of a folder of shards, against its index",
+        description="Checksums, and that every utterance can be read and has as many frames as it should; "
+        "of an experiment, also that its teachers say what is stored, for a few utterances.",
+    )
+    verify.add_argument("place", type=Path, metavar="EXP|DIR", help="experiment, or folder with index.json")
+    verify.set_defaults(command=_verify)
+    repair = commands.add_parser("repair", help="make those shards of an experiment again that are damaged")
+    repair.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    repair.set_defaults(command=_repair)
+
+
 def _align(arguments: argparse.Namespace) -> None:
     from asrdistill.pipeline import run_stages
     from asrdistill.stages.align import check_exportable, export
@@ -215,6 +231,28 @@ def _distill(arguments: argparse.Namespace) -> None:
 
     config = load_student(arguments.recipe and find_recipe(arguments.recipe), arguments.overrides)
     print(distill_alone(arguments.shards, config, arguments.out))
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from asrdistill.errors import ContractError
+    from asrdistill.pipeline import find_shard_damage
+
+    damage = find_shard_damage(arguments.place)
+    for found in damage:
+        print(f"{found.path}\n  {found.reason}")
+    if damage:
+        raise ContractError(
+            f"{arguments.place}: {len(damage)} files are not what they should be; asrdistill repair EXP "
+            "makes an experiment's again, asrdistill distill fetches those of a URL again"
+        )
+    print("all shards are what the index says")
+
+
+def _repair(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import repair_shards
+
+    for path in repair_shards(arguments.experiment):
+        print(f"made again: {path}")
 
 
 def _show_states(arguments: argparse.Namespace) -> None:

@@ -244,6 +244,15 @@ class Experiment:
         """Forget that a stage was done, and its results."""
         shutil.rmtree(self.stage_dir(name), ignore_errors=True)
 
+    def find_damaged(self, name: str) -> list[Path]:
+        """Files that a finished stage wrote and whose bytes are not those any more, all of them read."""
+        written = (self.stamp_of(name) or {"writes": {}})["writes"]
+        return [
+            self.dir / path
+            for path, was in written.items()
+            if not (self.dir / path).is_file() or hash_file(self.dir / path) != was["sha256"]
+        ]
+
     def size_bytes(self, name: str) -> int:
         """Bytes that a stage's files take on disk."""
         return sum(path.stat().st_size for path in self.stage_dir(name).rglob("*") if path.is_file())

@@ -16,6 +16,7 @@ from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
+from asrdistill.targets.verification import Damage, find_damage
 
 STAGES: dict[str, ModuleType] = {
     "prepare": prepare,
@@ -160,3 +161,34 @@ def _peak_memory_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6
+
+
+def find_shard_damage(place: Path) -> list[Damage]:
+    """What is wrong with the shards of an experiment, or of a folder with nothing else.
+
+    Raises:
+        ContractError: neither has shards.
+    """
+    if not (place / "recipe.yaml").is_file():
+        return find_damage(place)
+    experiment, recipe = open_experiment(place)
+    damage = find_damage(experiment.stage_dir("soft_targets") / "shards")
+    named = {found.path for found in damage}
+    for path in experiment.find_damaged("soft_targets"):
+        if path not in named:
+            damage.append(Damage(path, "not the bytes that the soft-targets stage wrote"))
+    return damage or soft_targets.find_differences(recipe, experiment)
+
+
+def repair_shards(experiment_dir: Path) -> list[Path]:
+    """Make what is damaged of an experiment's shards again.
+
+    Returns:
+        The files that were damaged.
+    """
+    experiment, recipe = open_experiment(experiment_dir)
+    damage = find_shard_damage(experiment_dir)
+    for found in damage:
+        found.path.unlink(missing_ok=True)
+    run_stages(recipe, experiment, "soft_targets")
+    return [found.path for found in damage]

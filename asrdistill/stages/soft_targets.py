@@ -1,5 +1,6 @@
 """The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULE, average_posteriors
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.shards import (
+    ShardReader,
     SoftTargetSample,
     codebook_path,
     plan_shards,
@@ -25,8 +27,11 @@ from asrdistill.targets.shards import (
     write_shard,
 )
 from asrdistill.targets.transform import TransformConfig, learn_codebook
+from asrdistill.targets.verification import Damage
 
 SPLITS = ("train", "dev")
+# Utterances of a split that teachers are asked about again by `find_differences`.
+NUM_CANARIES = 5
 SETTINGS = ("soft_targets", "features")
 READS = (
     "teachers/model.safetensors",
@@ -142,3 +147,49 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number, place))
             soft[temperature] = codec.encode(average, rng)
         return SoftTargetSample(name, frames, self._pdf_ids_of(number), soft)
+
+
+def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
+    """Files of the dump that are not what features, alignments and teachers of the experiment give.
+
+    The lengths of all utterances are compared, and every byte of a few from all over each split. Another kind
+    of machine may round otherwise, and then a few bytes differ.
+    """
+    shards_dir = experiment.stage_dir("soft_targets") / "shards"
+    reader = ShardReader(shards_dir)
+    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    codecs = {t: reader.open_codec(t) for t in recipe.soft_targets.temperatures}
+    damage = []
+    for split in SPLITS:
+        dump, shards = _Dump(recipe, experiment, split, model), reader.index["splits"][split]
+        lengths = [length for shard in shards for length in shard["lengths"]]
+        if lengths != [dump.num_frames(sample) for sample in dump.samples]:
+            reason = f"{split}: other utterances, or other lengths, than features/{split}.json has"
+            damage.append(Damage(shards_dir / "index.json", reason))
+            continue
+        ends = np.cumsum([len(shard["lengths"]) for shard in shards])
+        for number in track(
+            np.linspace(0, len(lengths) - 1, NUM_CANARIES).astype(int), f"ask teachers {split}"
+        ):
+            shard = int(np.searchsorted(ends, number, side="right"))
+            place = int(number - ends[shard] + len(shards[shard]["lengths"]))
+            expected = dump.compute(dump.samples[number], codecs)
+            if not _is_stored(expected, reader, shards[shard], place):
+                reason = f"utterance {expected.id}: the teachers of this experiment give other targets"
+                damage.append(Damage(shards_dir / shards[shard]["file"], reason))
+    return damage
+
+
+def _is_stored(expected: SoftTargetSample, reader: ShardReader, shard: dict[str, Any], place: int) -> bool:
+    """Whether a sample is what is stored at its place in a shard."""
+    for temperature, content in expected.soft_targets.items():
+        found = next(islice(reader.samples(shard, temperature), place, None))
+        is_same = (
+            found.id == expected.id
+            and np.array_equal(found.features, expected.features)
+            and np.array_equal(found.pdf_ids, expected.pdf_ids)
+            and found.soft_targets[temperature] == content
+        )
+        if not is_same:
+            return False
+    return True

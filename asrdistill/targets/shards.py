@@ -8,6 +8,7 @@ id, percent-encoded where webdataset could not carry it (dots, slashes).
 identity of everything that made them.
 """
 
+import hashlib
 import io
 import json
 import tarfile
@@ -30,6 +31,7 @@ from asrdistill.nn.frames import LabelledFrames
 from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
 
 SCHEMA = 2
+REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
 
 
 class SoftTargetsConfig(Config):
@@ -133,9 +135,37 @@ def write_index(shards_dir: Path, splits: dict[str, list[dict[str, Any]]], ident
     }
     codebooks = [codebook_path(shards_dir, temperature) for temperature in identity["temperatures"]]
     hashes = {path.name: hash_file(path) for path in codebooks if path.is_file()}
-    write_json(
-        shards_dir / "index.json", {"schema": SCHEMA, **identity, "codebooks": hashes, "splits": described}
-    )
+    index = {"schema": SCHEMA, **identity, "codebooks": hashes, "splits": described}
+    write_json(shards_dir / "index.json", {**index, "sha256": _hash_index(index)})
+
+
+def _hash_index(index: dict[str, Any]) -> str:
+    """SHA-256 of an index but for its own."""
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """The contract of a folder of shards.
+
+    Raises:
+        ContractError: there is none, it is damaged, or of another version.
+    """
+    if not path.is_file():
+        raise ContractError(
+            f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage, "
+            "or give the folder that has it"
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        schema = index.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise ContractError(f"soft targets {path}: not readable ({error}); {REPAIR}") from error
+    if schema != SCHEMA:
+        raise ContractError(f"soft targets {path}: schema {schema}, this version reads {SCHEMA}; dump again")
+    if _hash_index(index) != index.get("sha256"):
+        raise ContractError(f"soft targets {path}: its content has not the SHA-256 in it: damaged; {REPAIR}")
+    return index
 
 
 def _describe_shard(path: Path) -> dict[str, Any]:
@@ -156,23 +186,14 @@ class ShardReader:
         ContractError: no index, or one that this version cannot read.
         """
         self.shards_dir = shards_dir
-        path = shards_dir / "index.json"
-        if not path.is_file():
-            raise ContractError(
-                f"soft targets {path}: not found; the soft-targets stage writes it last: run that stage, "
-                "or give the folder that has it"
-            )
-        self.index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, codec = self.index.get("schema"), self.index.get("codec")
+        self.index = read_index(shards_dir / "index.json")
         try:
-            self.codec_config: CodecConfig = TypeAdapter(CodecConfig).validate_python(codec)
-        except ValidationError:
-            schema = None
-        if schema != SCHEMA:
+            self.codec_config: CodecConfig = TypeAdapter(CodecConfig).validate_python(self.index["codec"])
+        except ValidationError as error:
             raise ContractError(
-                f"soft targets {path}: schema {self.index.get('schema')}, codec {codec}: this version reads "
-                f"schema {SCHEMA} and its own codecs; dump again"
-            )
+                f"soft targets {shards_dir}: codec {self.index['codec']} is not known here; read them with "
+                "the version that wrote them, or dump again"
+            ) from error
 
     @property
     def num_pdfs(self) -> int:
@@ -203,7 +224,7 @@ class ShardReader:
         path = codebook_path(self.shards_dir, temperature)
         sha256 = self.index["codebooks"].get(path.name)
         if sha256:
-            self._check({"file": path.name, "sha256": sha256})
+            self.check_file(path.name, sha256)
         return open_codec(self.codec_config, path)
 
     def samples(self, shard: dict[str, Any], temperature: float) -> Iterator[SoftTargetSample]:
@@ -213,7 +234,7 @@ class ShardReader:
             ContractError: the shard is missing or not what the index says.
         """
         extension = f"{_name(temperature)}.{self.open_codec(temperature).extension}"
-        self._check(shard)
+        self.check_file(shard["file"], shard["sha256"])
         for item in _read_tar(self.shards_dir / shard["file"]):
             yield SoftTargetSample(
                 unquote(item["__key__"]),
@@ -222,16 +243,16 @@ class ShardReader:
                 {temperature: item[extension]},
             )
 
-    def _check(self, shard: dict[str, Any]) -> None:
-        path = self.shards_dir / shard["file"]
+    def check_file(self, name: str, sha256: str) -> None:
+        """Raises:
+        ContractError: the file is missing, or its SHA-256 is another.
+        """
+        path = self.shards_dir / name
         if not path.is_file():
+            raise ContractError(f"shard {path}: not found, the index names it; {REPAIR}")
+        if hash_file(path) != sha256:
             raise ContractError(
-                f"shard {path}: not found, the index names it; run again with --force soft-targets"
-            )
-        if hash_file(path) != shard["sha256"]:
-            raise ContractError(
-                f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; "
-                "run again with --force soft-targets"
+                f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; {REPAIR}"
             )
 
     def load(self, split: str, temperature: float) -> LabelledFrames:
