@@ -23,7 +23,7 @@ from asrdistill.nn.realignment import RealignmentConfig
 from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.scorer import DecodingConfig
 from asrdistill.scoring.tuning import TuningConfig
-from asrdistill.targets.shards import SoftTargetsConfig
+from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig
 
 KINDS = ("espeak", "kaldi", "nemo", "librispeech")
 CODECS = ("dense", "top_k", "sampled", "transform")
@@ -117,11 +117,10 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _check_temperature(self) -> Self:
         stored = self.soft_targets.temperatures
-        if self.student.temperature not in stored:
+        if self.student.temperature not in stored and not self.soft_targets.serves_any_temperature:
             raise ValueError(
                 f"student.temperature is {self.student.temperature:g}, but soft targets are stored for "
-                f"{', '.join(f'{t:g}' for t in stored)}: an average made at one temperature cannot be turned "
-                "into that at another; add it to soft_targets.temperatures"
+                f"{', '.join(f'{t:g}' for t in stored)}: {WHY_NOT_ANY}"
             )
         return self
 

@@ -15,7 +15,7 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
-from asrdistill.targets.averaging import AVERAGING_RULE, average_posteriors
+from asrdistill.targets.averaging import AVERAGING_RULES, average_posteriors
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.shards import (
     ShardReader,
@@ -54,7 +54,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "codec": recipe.soft_targets.codec.model_dump(mode="json"),
         "num_pdfs": tied_states.num_pdfs,
         "temperatures": list(recipe.soft_targets.temperatures),
-        "averaging": AVERAGING_RULE,
+        "average": recipe.soft_targets.average,
+        "averaging": AVERAGING_RULES[recipe.soft_targets.average],
         "teachers": {
             "num_teachers": model.num_members,
             "model": model.config.model_dump(mode="json"),
@@ -75,7 +76,7 @@ def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
         if isinstance(config.codec, TransformConfig) and not path.is_file():
             utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
             averages = [
-                average_posteriors(dump.model, dump.store.frames_of(number), (temperature,))[0].numpy()
+                dump.average(dump.store.frames_of(number), (temperature,))[0]
                 for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
             ]
             learn_codebook(averages, config.codec).write(path)
@@ -134,6 +135,10 @@ class _Dump:
     def _pdf_ids_of(self, number: int) -> np.ndarray:
         return self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
 
+    def average(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
+        """The teachers' opinion of an utterance, float32 (temperatures, L, P)."""
+        return average_posteriors(self.model, frames, temperatures, self.config.average).numpy()
+
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
         name, frames = self.store.utterance_ids[number], self.store.frames_of(number)
@@ -141,7 +146,7 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
             name = f"{name}~view{view}"
-        averages = average_posteriors(self.model, frames, self.config.temperatures).numpy()
+        averages = self.average(frames, self.config.temperatures)
         soft = {}
         for place, (average, (temperature, codec)) in enumerate(zip(averages, codecs.items(), strict=True)):
             rng = np.random.default_rng((self.config.seed, view, number, place))

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from asrdistill.config import Config
-from asrdistill.nn.soft_targets import DenseTargets, SoftTargets, SparseTargets
+from asrdistill.nn.soft_targets import DenseTargets, LogBasis, LowRankTargets, SoftTargets, SparseTargets
 from asrdistill.targets.transform import Codebook, TransformConfig
 
 
@@ -143,20 +143,29 @@ class TransformCodec(Codec):
 
     extension = "transform"
 
-    def __init__(self, codebook: Codebook) -> None:
+    def __init__(self, codebook: Codebook, tempering: float) -> None:
         self.codebook = codebook
+        self.basis = LogBasis(tempering * codebook.basis.mean, tempering * codebook.basis.components)
 
     def encode(self, soft_targets: np.ndarray, rng: np.random.Generator) -> bytes:
         return self.codebook.encode(soft_targets)
 
-    def decode(self, content: bytes, num_frames: int) -> SoftTargets:
-        return self.codebook.decode(content, num_frames)
+    def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
+        return LowRankTargets(self.codebook.decode(content, num_frames).coefficients, self.basis)
 
 
-def open_codec(config: CodecConfig, codebook_path: Path) -> Codec:
-    """The codec of a dump."""
+def open_codec(config: CodecConfig, codebook_path: Path, tempering: float = 1.0) -> Codec:
+    """The codec of a dump.
+
+    Args:
+        config: of the codec.
+        codebook_path: where its codebook lies, if it has one.
+        tempering: what log-probabilities are multiplied by when they are read: the temperature at which they
+            were made over that at which they are wanted.
+    """
     if isinstance(config, TransformConfig):
-        return TransformCodec(Codebook.read(codebook_path))
+        return TransformCodec(Codebook.read(codebook_path), tempering)
+    assert tempering == 1, "only log-probabilities can be tempered"
     if isinstance(config, TopKConfig):
         return TopKCodec(config)
     return SampledCodec(config) if isinstance(config, SampledConfig) else DenseCodec()

@@ -28,9 +28,14 @@ from asrdistill.experiment import atomic_path, hash_file, write_json
 from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.targets.averaging import Average
 from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
 
 SCHEMA = 2
+WHY_NOT_ANY = (
+    "an average made at one temperature cannot be turned into that at another, unless soft_targets.average "
+    "is geometric and the codec transform; add it to soft_targets.temperatures"
+)
 REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
 
 
@@ -40,6 +45,11 @@ class SoftTargetsConfig(Config):
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (2.0,), min_length=1, description="T of each stored average"
     )
+    average: Average = Field(
+        "arithmetic",
+        description="over teachers; arithmetic: of their posteriors at T, as in the paper; geometric: of "
+        "their logits, which with codec transform serves a student at any temperature",
+    )
     num_views: int = Field(
         0, ge=0, description="perturbed views of each training utterance, stored besides the utterance itself"
     )
@@ -47,6 +57,11 @@ class SoftTargetsConfig(Config):
     seed: int = Field(1, ge=0, description="of the perturbations")
     codec: CodecConfig = Field(DenseConfig(), description="how soft targets are written down")
     frames_a_shard: int = Field(100_000, ge=1, description="a shard is closed when it holds this many frames")
+
+    @property
+    def serves_any_temperature(self) -> bool:
+        """Whether targets at one temperature can be turned into those at another."""
+        return self.average == "geometric" and self.codec.kind == "transform"
 
 
 @dataclass(frozen=True)
@@ -214,18 +229,24 @@ class ShardReader:
         Raises:
             ContractError: that temperature is not stored, or the codebook is not what the index says.
         """
-        if temperature not in self.index["temperatures"]:
-            stored = ", ".join(f"{t:g}" for t in self.index["temperatures"])
-            raise ContractError(
-                f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: T={stored}; "
-                "an average at one temperature cannot be turned into that at another: "
-                "add it to soft_targets.temperatures and dump again"
-            )
-        path = codebook_path(self.shards_dir, temperature)
+        stored = self._stored_temperature(temperature)
+        path = codebook_path(self.shards_dir, stored)
         sha256 = self.index["codebooks"].get(path.name)
         if sha256:
             self.check_file(path.name, sha256)
-        return open_codec(self.codec_config, path)
+        return open_codec(self.codec_config, path, stored / temperature)
+
+    def _stored_temperature(self, temperature: float) -> float:
+        """That from which targets at T are made."""
+        temperatures: list[float] = self.index["temperatures"]
+        if temperature in temperatures:
+            return temperature
+        if self.index["average"] == "geometric" and self.codec_config.kind == "transform":
+            return temperatures[0]
+        raise ContractError(
+            f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: "
+            f"T={', '.join(f'{t:g}' for t in temperatures)}; {WHY_NOT_ANY} and dump again"
+        )
 
     def samples(self, shard: dict[str, Any], temperature: float) -> Iterator[SoftTargetSample]:
         """The utterances of a shard, streamed by webdataset, in the order of the dump.
@@ -233,7 +254,8 @@ class ShardReader:
         Raises:
             ContractError: the shard is missing or not what the index says.
         """
-        extension = f"{_name(temperature)}.{self.open_codec(temperature).extension}"
+        stored = self._stored_temperature(temperature)
+        extension = f"{_name(stored)}.{self.open_codec(stored).extension}"
         self.check_file(shard["file"], shard["sha256"])
         for item in _read_tar(self.shards_dir / shard["file"]):
             yield SoftTargetSample(

@@ -52,10 +52,21 @@ def test_order_of_the_teachers_does_not_matter(teachers: Dnn, frames: np.ndarray
     torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
 
 
-def test_it_is_not_the_softmax_of_the_mean_logits(teachers: Dnn, frames: np.ndarray) -> None:
-    geometric = torch.softmax(teachers.compute_logits(frames).mean(0), 1)
-    average = average_posteriors(teachers, frames, (1.0,))[0]
-    assert (average - geometric).abs().max() > 0.05
+def test_the_geometric_average_is_the_softmax_of_the_mean_logits(teachers: Dnn, frames: np.ndarray) -> None:
+    """That is the geometric mean of their posteriors, made to sum to 1; and not the arithmetic one."""
+    found = average_posteriors(teachers, frames, TEMPERATURES, "geometric").numpy()
+    for temperature, average in zip(TEMPERATURES, found, strict=True):
+        members = [teachers.select_members([n]).compute_logits(frames)[0] for n in range(NUM_TEACHERS)]
+        posteriors = [scipy.special.softmax(m.double().numpy() / temperature, axis=1) for m in members]
+        product = np.prod(posteriors, axis=0) ** (1 / NUM_TEACHERS)
+        np.testing.assert_allclose(average, product / product.sum(1, keepdims=True), atol=1e-6)
+    arithmetic = average_posteriors(teachers, frames, (1.0,)).numpy()
+    assert np.abs(arithmetic[0] - found[0]).max() > 0.05
+
+
+def test_one_temperature_of_the_geometric_average_gives_any_other(teachers: Dnn, frames: np.ndarray) -> None:
+    cold, warm = average_posteriors(teachers, frames, (1.0, 3.0), "geometric")
+    torch.testing.assert_close(torch.softmax(cold.log() / 3, 1), warm)
 
 
 def test_one_temperature_cannot_be_made_from_another(teachers: Dnn, frames: np.ndarray) -> None:

@@ -10,20 +10,23 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asrdistill.errors import ContractError
 from asrdistill.nn.soft_targets import DenseTargets
-from asrdistill.targets.codecs import load_array, save_array
+from asrdistill.targets.codecs import load_array, open_codec, save_array
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
+    codebook_path,
     plan_shards,
     write_index,
     write_shard,
 )
+from asrdistill.targets.transform import TransformConfig, learn_codebook
 
 NUM_BINS, NUM_PDFS = 4, 6
 TEMPERATURES = (1.0, 2.5)
@@ -66,6 +69,7 @@ def shards_dir(tmp_path: Path) -> Path:
         write_shard(tmp_path / name, iter(part), "npy")
     identity = {
         "codec": {"kind": "dense"},
+        "average": "arithmetic",
         "temperatures": list(TEMPERATURES),
         "num_pdfs": NUM_PDFS,
         "features": {"num_mel_bins": NUM_BINS},
@@ -109,7 +113,7 @@ def test_every_id_survives_alone(tmp_path: Path, name: str) -> None:
     write_index(
         tmp_path,
         {"dev": [describe("one.tar", make_samples((name,)))]},
-        {"codec": {"kind": "dense"}, "temperatures": list(TEMPERATURES)},
+        {"codec": {"kind": "dense"}, "average": "arithmetic", "temperatures": list(TEMPERATURES)},
     )
     assert [sample.id for sample in read_all(tmp_path, 1.0, "dev")] == [name]
 
@@ -237,6 +241,47 @@ def test_a_changed_index_is_refused(shards_dir: Path) -> None:
 def test_a_temperature_that_is_not_stored_is_refused(shards_dir: Path) -> None:
     with pytest.raises(ContractError, match=r"no targets at T=4, stored: T=1, 2\.5; .* dump again"):
         read_all(shards_dir, 4.0)
+
+
+def draw_smooth(num_frames: int, seed: int) -> np.ndarray:
+    steps = np.random.default_rng(seed).normal(size=(num_frames + 19, NUM_PDFS))
+    logits = np.stack([steps[n : n + 20].mean(0) for n in range(num_frames)]) * 5
+    exponentials = np.exp(logits)
+    return (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("average", "is_served"), [("geometric", True), ("arithmetic", False)])
+def test_geometric_averages_that_were_transformed_serve_any_temperature(
+    tmp_path: Path, average: str, is_served: bool
+) -> None:
+    config = TransformConfig(step=0.01)
+    learn_codebook([draw_smooth(200, seed) for seed in range(5)], config).write(codebook_path(tmp_path, 2.0))
+    soft = draw_smooth(50, 9)
+    content = open_codec(config, codebook_path(tmp_path, 2.0)).encode(soft, np.random.default_rng(0))
+    features, pdf_ids = np.zeros((50, NUM_BINS), np.float16), np.zeros(50, np.int32)
+    sample = SoftTargetSample("one", features, pdf_ids, {2.0: content})
+    write_shard(tmp_path / "dev-000000.tar", iter([sample]), "transform")
+    identity = {
+        "codec": config.model_dump(),
+        "average": average,
+        "temperatures": [2.0],
+        "num_pdfs": NUM_PDFS,
+        "features": {"num_mel_bins": NUM_BINS},
+    }
+    shard = {"file": "dev-000000.tar", "lengths": [50], "num_aligned": [50]}
+    write_index(tmp_path, {"dev": [shard]}, identity)
+    reader = ShardReader(tmp_path)
+    if not is_served:
+        with pytest.raises(ContractError, match="no targets at T=5, stored: T=2"):
+            reader.load("dev", 5.0)
+        return
+    for temperature in (2.0, 5.0, 1.0):
+        targets = reader.load("dev", temperature).soft_targets
+        assert targets is not None
+        found = targets.take(torch.arange(50)[None])
+        assert isinstance(found, torch.Tensor)
+        expected = soft ** (2 / temperature)
+        np.testing.assert_allclose(found[0], expected / expected.sum(1, keepdims=True), atol=0.02)
 
 
 def test_a_missing_shard_is_refused(shards_dir: Path) -> None:

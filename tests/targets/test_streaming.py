@@ -40,6 +40,7 @@ def shards_dir(tmp_path: Path) -> Path:
         shards.append({"file": name, "lengths": lengths, "num_aligned": aligned})
     identity = {
         "codec": {"kind": "dense"},
+        "average": "arithmetic",
         "temperatures": [2.0],
         "num_pdfs": NUM_PDFS,
         "features": {"num_mel_bins": 2},
