@@ -41,6 +41,7 @@ examples:
   asrdistill tied-states exp/espeak S-IH+K      which tied states a triphone has, and why
   asrdistill decode exp/espeak ensemble --out DIR
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
+  asrdistill plan exp/espeak                    what each codec of soft targets would cost and keep
   asrdistill verify exp/espeak                  are the shards what they should be? repair: make them so
 """
 
@@ -87,6 +88,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_states(commands)
     _add_distill(commands)
     _add_verify(commands)
+    _add_plan(commands)
     return parser.parse_args(words)
 
 
@@ -189,6 +191,23 @@ def _add_distill(commands: Any) -> None:
     distill.set_defaults(command=_distill)
 
 
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what each codec of soft targets would cost and keep, on some minutes of speech",
+        description="Asks an experiment's teachers about some minutes of the training split and prints, for "
+        "codecs from dense to a few bytes: bytes a frame, size and time of the whole dump, the "
+        "Kullback-Leibler divergence from dense, the probability that is kept, how often the likeliest tied "
+        "state is still the same, and the angle between a young student's gradient and the dense one. The "
+        "cheapest codec within the budget is marked: an angle below 5 degrees, if none is given.",
+    )
+    plan.add_argument("experiment", type=Path, metavar="EXP", help="experiment whose teachers are trained")
+    plan.add_argument("--minutes", type=float, default=5, metavar="N", help="of speech (default: 5)")
+    plan.add_argument("--max-gb", type=float, metavar="GB", help="the nearest to dense within this size")
+    plan.add_argument("--max-kl", type=float, metavar="NATS", help="the smallest within this divergence")
+    plan.set_defaults(command=_plan)
+
+
 def _add_verify(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
@@ -231,6 +250,22 @@ def _distill(arguments: argparse.Namespace) -> None:
 
     config = load_student(arguments.recipe and find_recipe(arguments.recipe), arguments.overrides)
     print(distill_alone(arguments.shards, config, arguments.out))
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import open_experiment
+    from asrdistill.stages.soft_targets import plan
+    from asrdistill.targets.planning import choose, describe_codec, render
+
+    experiment, recipe = open_experiment(arguments.experiment)
+    costs = plan(recipe, experiment, arguments.minutes)
+    max_bytes = None if arguments.max_gb is None else 1e9 * arguments.max_gb
+    chosen = choose(costs, max_bytes, arguments.max_kl)
+    print(render(costs, chosen))
+    if chosen:
+        print(f"\n--set 'soft_targets.codec={describe_codec(chosen.codec)}'")
+    else:
+        print("\nno codec is within the budget")
 
 
 def _verify(arguments: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
 """The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, hash_file
 from asrdistill.features.frame_store import FrameStore, list_store_files
 from asrdistill.features.perturbation import perturb
@@ -17,6 +19,7 @@ from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, average_posteriors
 from asrdistill.targets.codecs import Codec, open_codec
+from asrdistill.targets.planning import LADDER, Cost, Planner, Sample
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
@@ -198,3 +201,30 @@ def _is_stored(expected: SoftTargetSample, reader: ShardReader, shard: dict[str,
         if not is_same:
             return False
     return True
+
+
+def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
+    """Measure codecs on some minutes of the training split, for a dump of the experiment's teachers."""
+    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    dump = _Dump(recipe, experiment, "train", model)
+    wanted = 60 * minutes / recipe.features.frame_shift_s
+    utterances = spread_utterances(np.diff(dump.store.starts), wanted)
+    if len(utterances) < 2:
+        raise ContractError(
+            f"plan: {minutes:g} minutes are {len(utterances)} utterance, at least two are needed: one to "
+            "learn from, one to measure; take more --minutes"
+        )
+    temperature = recipe.student.temperature
+    start, averages = time.perf_counter(), []
+    for number in track(utterances, "ask teachers"):
+        averages.append(dump.average(dump.store.frames_of(number), (temperature,))[0])
+    num_frames = sum(map(len, averages))
+    sample = Sample(
+        [dump.store.frames_of(number) for number in utterances],
+        averages,
+        (time.perf_counter() - start) / num_frames,
+    )
+    corpus_frames = (1 + recipe.soft_targets.num_views) * dump.store.num_frames
+    planner = Planner(sample, recipe.student_model, recipe.student.training, temperature, corpus_frames)
+    say(f"  {num_frames:,} frames asked, half of them measured; {corpus_frames:,} to be dumped")
+    return [planner.measure(config) for config in track(LADDER, "codecs", unit="codec")]

@@ -92,7 +92,7 @@ def plan_shards(num_frames: Sequence[int], frames_a_shard: int) -> list[range]:
     return shards
 
 
-def spread_utterances(num_frames: np.ndarray, wanted_frames: int) -> list[int]:
+def spread_utterances(num_frames: np.ndarray, wanted_frames: float) -> list[int]:
     """Utterances from all over a split that have about `wanted_frames` together, at least one."""
     share = min(1, wanted_frames / max(int(num_frames.sum()), 1))
     count = max(1, round(share * len(num_frames)))
@@ -183,10 +183,15 @@ def read_index(path: Path) -> dict[str, Any]:
     return index
 
 
+def count_bytes_in_tar(size_bytes: int) -> int:
+    """What a file of this size takes in a tar: a header, and whole blocks."""
+    return tarfile.BLOCKSIZE * (1 + -(-size_bytes // tarfile.BLOCKSIZE))
+
+
 def _describe_shard(path: Path) -> dict[str, Any]:
     with tarfile.open(path) as tar:
-        blocks = [1 + -(-member.size // tarfile.BLOCKSIZE) for member in tar if ".soft_t" in member.name]
-    return {"soft_target_bytes": tarfile.BLOCKSIZE * sum(blocks), "sha256": hash_file(path)}
+        sizes = [count_bytes_in_tar(member.size) for member in tar if ".soft_t" in member.name]
+    return {"soft_target_bytes": sum(sizes), "sha256": hash_file(path)}
 
 
 class ShardReader:
