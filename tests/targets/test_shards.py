@@ -145,6 +145,20 @@ def test_a_stranger_can_read_them(shards_dir: Path) -> None:
         np.testing.assert_array_equal(item["soft_t2.5.npy"], load_array(sample.soft_targets[2.5]))
 
 
+@pytest.mark.end_to_end
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_lines_in_the_readme_read_a_dump(transformed: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    script = readme.partition("```python\n")[2].partition("```")[0]
+    assert "webdataset" in script
+    names: dict[str, object] = {}
+    exec(script.replace("exp/espeak", str(transformed)), names)
+    soft, hard = names["soft"], names["hard"]
+    assert isinstance(soft, torch.Tensor) and isinstance(hard, np.ndarray)
+    assert len(soft) == len(hard) > 0
+    torch.testing.assert_close(soft.sum(1), torch.ones(len(hard)))
+
+
 def test_plain_tar_and_numpy_read_them(shards_dir: Path) -> None:
     with tarfile.open(shards_dir / "train-000000.tar") as tar:
         names = [f"plain.{kind}.npy" for kind in ("features", "hard", "soft_t1", "soft_t2.5")]
