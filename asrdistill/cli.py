@@ -42,6 +42,7 @@ examples:
   asrdistill decode exp/espeak ensemble --out DIR
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
   asrdistill plan exp/espeak                    what each codec of soft targets would cost and keep
+  asrdistill dump exp/espeak                    one more worker for the soft targets of a running experiment
   asrdistill verify exp/espeak                  are the shards what they should be? repair: make them so
 """
 
@@ -89,6 +90,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_distill(commands)
     _add_verify(commands)
     _add_plan(commands)
+    _add_dump(commands)
     return parser.parse_args(words)
 
 
@@ -208,6 +210,17 @@ def _add_plan(commands: Any) -> None:
     plan.set_defaults(command=_plan)
 
 
+def _add_dump(commands: Any) -> None:
+    dump = commands.add_parser(
+        "dump",
+        help="help with the soft targets of an experiment that is running elsewhere",
+        description="Makes shards that no other worker is at, until all are there: on the same machine or on "
+        "any that sees the experiment's folder, as many as you like, while the soft-targets stage runs.",
+    )
+    dump.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    dump.set_defaults(command=_dump)
+
+
 def _add_verify(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
@@ -266,6 +279,12 @@ def _plan(arguments: argparse.Namespace) -> None:
         print(f"\n--set 'soft_targets.codec={describe_codec(chosen.codec)}'")
     else:
         print("\nno codec is within the budget")
+
+
+def _dump(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import help_dump
+
+    help_dump(arguments.experiment)
 
 
 def _verify(arguments: argparse.Namespace) -> None:

@@ -172,7 +172,7 @@ class Experiment:
         """Why a stage has to run, in a few words; None where its stamp is valid."""
         stamp = self.stamp_of(plan.name)
         if stamp is None:
-            return "was interrupted" if self._progress_of(plan) else "not done yet"
+            return "was interrupted" if self.is_under_way(plan) else "not done yet"
         for key in sorted(stamp["settings"].keys() | plan.settings.keys()):
             old, new = stamp["settings"].get(key), plan.settings.get(key)
             if old != new:
@@ -211,7 +211,7 @@ class Experiment:
         stamp = self.stamp_of(plan.name)
         if stamp and _origin_of_stamp(stamp) == self._origin(plan):
             self._drop_damaged(stamp)
-        elif not self._progress_of(plan):
+        elif not self.is_under_way(plan):
             shutil.rmtree(folder, ignore_errors=True)
         for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
@@ -277,7 +277,8 @@ class Experiment:
             if path.is_file() and path not in wanted:
                 path.unlink()
 
-    def _progress_of(self, plan: StagePlan) -> bool:
+    def is_under_way(self, plan: StagePlan) -> bool:
+        """Whether a stage was begun, with these settings and inputs, and not finished."""
         progress = _read_json(self.stage_dir(plan.name) / "progress.json")
         return progress is not None and progress["origin"] == self._origin(plan)
 

@@ -13,6 +13,7 @@ import yaml
 
 from asrdistill.errors import ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
+from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
@@ -161,6 +162,22 @@ def _peak_memory_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6
+
+
+def help_dump(experiment_dir: Path) -> None:
+    """Make shards of an experiment whose soft-targets stage runs elsewhere, until all are there.
+
+    Raises:
+        ExperimentError: that stage is not under way.
+    """
+    experiment, recipe = open_experiment(experiment_dir)
+    if not experiment.is_under_way(plan_stage("soft_targets", recipe)):
+        raise ExperimentError(
+            f"{experiment_dir}: its soft-targets stage is not under way; start it there "
+            "(asrdistill run ... --stage soft-targets), then this, as often as you like"
+        )
+    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    soft_targets.dump_shards(recipe, experiment, model)
 
 
 def find_shard_damage(place: Path) -> list[Damage]:

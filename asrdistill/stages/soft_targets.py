@@ -18,6 +18,7 @@ from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, average_posteriors
+from asrdistill.targets.claims import drop_claims, share_out
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.planning import LADDER, Cost, Planner, Sample
 from asrdistill.targets.shards import (
@@ -49,9 +50,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     """Dump every shard that is not there yet, then the index."""
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
-    dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
-    codecs = _open_codecs(dumps["train"], shards_dir)
-    dumped = {split: _dump_split(dump, split, shards_dir, codecs) for split, dump in dumps.items()}
+    dumped = dump_shards(recipe, experiment, model)
+    drop_claims(shards_dir)
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     identity: dict[str, Any] = {
         "codec": recipe.soft_targets.codec.model_dump(mode="json"),
@@ -71,18 +71,29 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     write_index(shards_dir, dumped, identity)
 
 
+def dump_shards(
+    recipe: Recipe, experiment: Experiment, model: AcousticModel
+) -> dict[str, list[dict[str, Any]]]:
+    """Make shards until all are there, beside other workers; what the index is to say of them, by split."""
+    shards_dir = experiment.stage_dir("soft_targets") / "shards"
+    dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
+    codecs = _open_codecs(dumps["train"], shards_dir)
+    return {split: _dump_split(dump, split, shards_dir, codecs) for split, dump in dumps.items()}
+
+
 def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
     """That of every temperature; what one learns, it learns of utterances from all over the split."""
     config, codecs = dump.config, {}
     for temperature in config.temperatures:
         path = codebook_path(shards_dir, temperature)
-        if isinstance(config.codec, TransformConfig) and not path.is_file():
-            utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
-            averages = [
-                dump.average(dump.store.frames_of(number), (temperature,))[0]
-                for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
-            ]
-            learn_codebook(averages, config.codec).write(path)
+        if isinstance(config.codec, TransformConfig):
+            for _ in share_out(shards_dir, [path.name]):
+                utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
+                averages = [
+                    dump.average(dump.store.frames_of(number), (temperature,))[0]
+                    for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
+                ]
+                learn_codebook(averages, config.codec).write(path)
         codecs[temperature] = open_codec(config.codec, path)
     return codecs
 
@@ -97,11 +108,11 @@ def _dump_split(
     if done:
         say(f"  {split}: {done} of {len(names)} shards are there already")
     extension = next(iter(codecs.values())).extension
-    for name, samples in track(list(zip(names, plan, strict=True)), f"soft targets {split}", unit="shard"):
-        # A shard is published whole or not at all, so one that is there is complete.
-        if not (shards_dir / name).is_file():
-            computed = (dump.compute(dump.samples[number], codecs) for number in samples)
-            write_shard(shards_dir / name, computed, extension)
+    planned = dict(zip(names, plan, strict=True))
+    # A shard is published whole or not at all, so one that is there is complete.
+    for name in track(share_out(shards_dir, names), f"soft targets {split}", len(names) - done, "shard"):
+        computed = (dump.compute(dump.samples[number], codecs) for number in planned[name])
+        write_shard(shards_dir / name, computed, extension)
     return [
         {
             "file": name,

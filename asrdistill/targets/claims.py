@@ -1,0 +1,98 @@
+"""Workers that share out files to be made, on one machine or on several with a common file system.
+
+They do not talk to each other: whoever creates a file's claim makes it, and keeps the claim's time of change
+young meanwhile. A claim that has grown old was left by a worker that died, and is taken over. Should two
+workers make the same file after all, both make the same bytes, and each publishes it whole.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+LEASE_S = 60.0
+POLL_S = 1.0
+
+
+def share_out(folder: Path, names: Sequence[str], lease_s: float = LEASE_S) -> Iterator[str]:
+    """Give files of a folder to be made, one after the other; ends when all are there, whoever made them.
+
+    A file is claimed from when it is given until the next one is asked for, and is to be there by then.
+
+    Args:
+        folder: where they are to be.
+        names: of the files.
+        lease_s: a claim that nobody has touched for so long is nobody's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in names if not (folder / name).is_file()]
+    while missing:
+        is_idle = True
+        for name in missing:
+            if (folder / name).is_file():
+                continue
+            with _claim(folder / f".{name}.claim", lease_s) as is_ours:
+                if is_ours and not (folder / name).is_file():
+                    is_idle = False
+                    yield name
+        missing = [name for name in missing if not (folder / name).is_file()]
+        if missing and is_idle:
+            time.sleep(POLL_S)
+
+
+def drop_claims(folder: Path) -> None:
+    """Remove what workers that died left behind."""
+    for path in folder.glob(".*.claim"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _claim(path: Path, lease_s: float) -> Iterator[bool]:
+    if not _take(path, lease_s):
+        yield False
+        return
+    done = threading.Event()
+    keeper = threading.Thread(target=_keep_young, args=(path, lease_s / 4, done), daemon=True)
+    keeper.start()
+    try:
+        yield True
+    finally:
+        done.set()
+        keeper.join()
+        path.unlink(missing_ok=True)
+
+
+def _take(path: Path, lease_s: float) -> bool:
+    """Whether the claim is ours now."""
+    for _ in range(2):
+        try:
+            with path.open("x", encoding="utf-8") as claim:
+                claim.write(f"{socket.gethostname()} {os.getpid()}\n")
+            return True
+        except FileExistsError:
+            if _age(path) < lease_s:
+                return False
+            path.unlink(missing_ok=True)
+    return False
+
+
+def _age(path: Path) -> float:
+    """Seconds since a claim was touched, by the file system's clock: machines may disagree about the time."""
+    probe = path.with_name(f".{secrets.token_hex(4)}.clock")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:  # its owner has just finished
+        return 0.0
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _keep_young(path: Path, interval_s: float, done: threading.Event) -> None:
+    while not done.wait(interval_s):
+        if path.is_file():  # taken over by another worker, and removed, if we were asleep for too long
+            path.touch()

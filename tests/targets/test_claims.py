@@ -1,0 +1,129 @@
+"""Workers share files out: none made twice while its maker lives, none left when a maker dies."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asrdistill.targets import claims
+from asrdistill.targets.claims import drop_claims, share_out
+
+Command = Callable[..., Any]  # gives the Outcome of conftest.py
+NAMES = [f"{number:02d}" for number in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "POLL_S", 0.02)
+
+
+def work(folder: Path, log: Path, pause_s: float = 0.01) -> None:
+    for name in share_out(folder, NAMES, lease_s=5):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {name}\n")
+        time.sleep(pause_s)
+        (folder / name).write_text(name)
+
+
+def test_workers_make_every_file_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work, args=(tmp_path / "shards", log)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    assert sorted(line.split()[1] for line in log.read_text().splitlines()) == NAMES
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == NAMES
+
+
+def test_what_is_there_is_not_given(tmp_path: Path) -> None:
+    (tmp_path / "03").touch()
+    given = []
+    for name in share_out(tmp_path, NAMES):
+        given.append(name)
+        (tmp_path / name).touch()
+    assert given == [name for name in NAMES if name != "03"]
+
+
+def test_the_claim_of_a_dead_worker_is_taken_over_when_it_is_old(tmp_path: Path) -> None:
+    claim = tmp_path / ".a.claim"
+    claim.touch()
+    start = time.monotonic()
+    for name in share_out(tmp_path, ["a"], lease_s=0.5):
+        (tmp_path / name).touch()
+    assert 0.4 < time.monotonic() - start < 10
+    assert not claim.exists()
+
+
+def test_the_claim_of_a_worker_that_takes_long_stays_its_own(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def be_slow() -> None:
+        for name in share_out(tmp_path, ["a"], lease_s=0.4):
+            time.sleep(1.5)
+            made.append("slow")
+            (tmp_path / name).touch()
+
+    thread = threading.Thread(target=be_slow)
+    thread.start()
+    while not (tmp_path / ".a.claim").exists():
+        time.sleep(0.01)
+    for name in share_out(tmp_path, ["a"], lease_s=0.4):
+        made.append("other")
+        (tmp_path / name).touch()
+    thread.join()
+    assert made == ["slow"]
+
+
+def test_a_failure_gives_the_claim_back(tmp_path: Path) -> None:
+    def fail() -> None:
+        for _ in share_out(tmp_path, NAMES):
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not list(tmp_path.glob(".*.claim"))
+
+
+def test_claims_left_behind_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / ".a.claim").touch()
+    (tmp_path / "a").touch()
+    drop_claims(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.end_to_end
+def test_three_workers_dump_the_same_bytes(
+    transformed: Path, tmp_path: Path, tiny_recipe: Path, asrdistill: Command
+) -> None:
+    """One runs the stage, two help; and help is refused where no stage is under way."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(transformed, copy)
+    assert "not under way" in asrdistill("dump", copy).error
+    words = ("--set", "soft_targets.codec={kind: transform}", "--stage", "soft-targets")
+    base = [sys.executable, "-m", "asrdistill"]
+    run = [*base, "run", tiny_recipe, "--exp", copy, *words, "--force", "soft-targets"]
+    processes = [subprocess.Popen(run, stderr=subprocess.PIPE)]
+    progress = copy / "soft_targets/progress.json"
+    while not progress.is_file() or (copy / "soft_targets/stamp.json").is_file():
+        assert processes[0].poll() is None
+        time.sleep(0.02)
+    processes += [subprocess.Popen([*base, "dump", copy], stderr=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0 or b"not under way" in told, told
+    found, expected = (
+        {path.name: path.read_bytes() for path in (folder / "soft_targets/shards").iterdir()}
+        for folder in (copy, transformed)
+    )
+    assert found == expected
