@@ -23,7 +23,7 @@ from asrdistill.nn.realignment import RealignmentConfig
 from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.scorer import DecodingConfig
 from asrdistill.scoring.tuning import TuningConfig
-from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig
+from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig, Weighting
 
 KINDS = ("espeak", "kaldi", "nemo", "librispeech")
 CODECS = ("dense", "top_k", "sampled", "transform")
@@ -69,6 +69,11 @@ class StudentConfig(Config):
         2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures"
     )
     seed: int = Field(101, ge=0, description="of the students' initial weights")
+    frame_weights: Weighting = Field(
+        "none",
+        description="how much a frame counts in training; votes: the share of teachers that agree on it; "
+        "divergence: one minus how far they are from each other; none: all the same",
+    )
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
 

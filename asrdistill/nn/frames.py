@@ -87,14 +87,16 @@ class LabelledFrames:
         starts: np.ndarray,
         pdf_ids: np.ndarray,
         soft_targets: SoftTargets | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Args:
         frames: float16 (N, F).
         starts: int64 (U + 1,), as in `FrameStore.starts`.
         pdf_ids: int32 (N,), hard targets; -1 where there is none.
         soft_targets: of N frames, or None.
+        weights: float32 (N,), how much each frame counts; None: all once.
         """
-        self.frames, self.pdf_ids, self.soft_targets = frames, pdf_ids, soft_targets
+        self.frames, self.pdf_ids, self.soft_targets, self.weights = frames, pdf_ids, soft_targets, weights
         self.starts = np.ascontiguousarray(starts, np.int64)
         aligned = (pdf_ids[start:end] != NOT_ALIGNED for start, end in pairwise(starts))
         self.num_usable = np.array([np.count_nonzero(mask) for mask in aligned], np.int64)
@@ -129,7 +131,8 @@ class LabelledFrames:
         if soft is not None:
             soft = soft.join([soft.slice(span) for span in spans]) if spans else soft.slice(slice(0, 0))
         starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
-        return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft)
+        weights = None if self.weights is None else _join(self.weights, spans)
+        return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft, weights)
 
     def perturb(
         self, config: PerturbationConfig, seed: tuple[int, ...], numbers: np.ndarray
@@ -155,7 +158,8 @@ class LabelledFrames:
             torch.from_numpy(self.frames), self.starts, centres, model.past, model.future
         )
         pdf_ids = torch.from_numpy(self.pdf_ids)[centres].long()
-        return Batch(windows, None, pdf_ids, centres.shape[1], soft_targets=self._take_soft(centres))
+        weights = None if self.weights is None else torch.from_numpy(self.weights)[centres]
+        return Batch(windows, None, pdf_ids, centres.shape[1], weights, self._take_soft(centres))
 
     def take_utterances(self, utterances: np.ndarray, model: AcousticModel) -> Batch:
         """Whole utterances, padded to the longest one; padding and frames without hard target weigh 0."""
@@ -168,11 +172,14 @@ class LabelledFrames:
         index = (first[:, None] + torch.minimum(position, lengths[:, None] - 1)).view(1, -1)
         pdf_ids = torch.from_numpy(self.pdf_ids)[index].long()
         weights = ((position < lengths[:, None]).view(1, -1) & (pdf_ids != NOT_ALIGNED)).float()
+        num_frames = int(weights.sum())
+        if self.weights is not None:
+            weights *= torch.from_numpy(self.weights)[index]
         return Batch(
             padded.view(len(utterances), -1, frames.shape[1]),
             lengths,
             pdf_ids.clamp(min=0),
-            int(weights.sum()),
+            num_frames,
             weights,
             self._take_soft(index),
         )

@@ -17,11 +17,12 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
-from asrdistill.targets.averaging import AVERAGING_RULES, average_posteriors
+from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
 from asrdistill.targets.claims import drop_claims, share_out
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.planning import LADDER, Cost, Planner, Sample
 from asrdistill.targets.shards import (
+    FRAME_RECORD,
     ShardReader,
     SoftTargetSample,
     codebook_path,
@@ -90,7 +91,7 @@ def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
             for _ in share_out(shards_dir, [path.name]):
                 utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
                 averages = [
-                    dump.average(dump.store.frames_of(number), (temperature,))[0]
+                    dump.ask(dump.store.frames_of(number), (temperature,)).averages[0]
                     for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
                 ]
                 learn_codebook(averages, config.codec).write(path)
@@ -149,9 +150,9 @@ class _Dump:
     def _pdf_ids_of(self, number: int) -> np.ndarray:
         return self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
 
-    def average(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
-        """The teachers' opinion of an utterance, float32 (temperatures, L, P)."""
-        return average_posteriors(self.model, frames, temperatures, self.config.average).numpy()
+    def ask(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
+        """The teachers about an utterance."""
+        return ask_teachers(self.model, frames, temperatures, self.config.average)
 
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
@@ -160,12 +161,17 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
             name = f"{name}~view{view}"
-        averages = self.average(frames, self.config.temperatures)
+        opinion = self.ask(frames, self.config.temperatures)
         soft = {}
-        for place, (average, (temperature, codec)) in enumerate(zip(averages, codecs.items(), strict=True)):
+        for place, (average, (temperature, codec)) in enumerate(
+            zip(opinion.averages, codecs.items(), strict=True)
+        ):
             rng = np.random.default_rng((self.config.seed, view, number, place))
             soft[temperature] = codec.encode(average, rng)
-        return SoftTargetSample(name, frames, self._pdf_ids_of(number), soft)
+        records = np.empty(len(frames), FRAME_RECORD)
+        records["pdf_id"] = self._pdf_ids_of(number)
+        records["votes"], records["divergence"] = opinion.votes, opinion.divergence
+        return SoftTargetSample(name, frames, records, soft)
 
 
 def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
@@ -206,7 +212,7 @@ def _is_stored(expected: SoftTargetSample, reader: ShardReader, shard: dict[str,
         is_same = (
             found.id == expected.id
             and np.array_equal(found.features, expected.features)
-            and np.array_equal(found.pdf_ids, expected.pdf_ids)
+            and np.array_equal(found.records, expected.records)
             and found.soft_targets[temperature] == content
         )
         if not is_same:
@@ -228,7 +234,7 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
     temperature = recipe.student.temperature
     start, averages = time.perf_counter(), []
     for number in track(utterances, "ask teachers"):
-        averages.append(dump.average(dump.store.frames_of(number), (temperature,))[0])
+        averages.append(dump.ask(dump.store.frames_of(number), (temperature,)).averages[0])
     num_frames = sum(map(len, averages))
     sample = Sample(
         [dump.store.frames_of(number) for number in utterances],

@@ -43,7 +43,7 @@ def distill(
         metrics_dir: for metrics.
     """
     names = [f"hard weight {weight:g}" for weight in config.hard_weight]
-    train_frames, pool_frames = open_training_frames(shards, config.temperature)
+    train_frames, pool_frames = open_training_frames(shards, config.temperature, config.frame_weights)
     trainer = Trainer(
         model_config=model_config,
         num_bins=shards.num_bins,

@@ -1,9 +1,10 @@
 """Soft-target shards: webdataset tars that a student can be trained from with everything else deleted.
 
 One sample an utterance, and one for each perturbed view of it (`<id>~view<n>`): `<key>.features.npy` float16
-(frames, bins), `<key>.hard.npy` int32 (frames,) with -1 where there is no alignment, and for every stored
-temperature `<key>.soft_t<T>.<extension>`, as `asrdistill.targets.codecs` wrote it. The key is the utterance's
-id, percent-encoded where webdataset could not carry it (dots, slashes).
+(frames, bins); `<key>.frames.npy`, a record a frame: `pdf_id`, the hard target, -1 where there is none, and
+how much the teachers disagree, `votes` and `divergence` as `asrdistill.targets.averaging.Opinion` has them;
+and for every stored temperature `<key>.soft_t<T>.<extension>`, as `asrdistill.targets.codecs` wrote it. The
+key is the utterance's id, percent-encoded where webdataset could not carry it (dots, slashes).
 `index.json`, written last, is the shards' contract: what is in each, their SHA-256, the codec, and the
 identity of everything that made them.
 """
@@ -15,7 +16,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -28,10 +29,13 @@ from asrdistill.experiment import atomic_path, hash_file, write_json
 from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.frames import LabelledFrames
-from asrdistill.targets.averaging import Average
+from asrdistill.targets.averaging import BYTE, Average
 from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
 
 SCHEMA = 2
+FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("divergence", "u1")])
+# How much a frame counts for a student: the share of teachers that agree; one minus their divergence.
+Weighting = Literal["none", "votes", "divergence"]
 WHY_NOT_ANY = (
     "an average made at one temperature cannot be turned into that at another, unless soft_targets.average "
     "is geometric and the codec transform; add it to soft_targets.temperatures"
@@ -71,13 +75,13 @@ class SoftTargetSample:
     Attributes:
         id: of the utterance.
         features: float16 (frames, bins).
-        pdf_ids: int32 (frames,), hard targets.
+        records: of FRAME_RECORD (frames,): hard targets and disagreement.
         soft_targets: temperature -> as the codec wrote them.
     """
 
     id: str
     features: np.ndarray
-    pdf_ids: np.ndarray
+    records: np.ndarray
     soft_targets: dict[float, bytes]
 
 
@@ -111,7 +115,7 @@ def write_shard(path: Path, samples: Iterator[SoftTargetSample], extension: str)
         for sample in samples:
             key = quote(sample.id, safe="").replace(".", "%2E")
             _add(tar, f"{key}.features.npy", save_array(sample.features.astype(np.float16)))
-            _add(tar, f"{key}.hard.npy", save_array(sample.pdf_ids.astype(np.int32)))
+            _add(tar, f"{key}.frames.npy", save_array(sample.records.astype(FRAME_RECORD)))
             for temperature, content in sample.soft_targets.items():
                 _add(tar, f"{key}.{_name(temperature)}.{extension}", content)
 
@@ -266,7 +270,7 @@ class ShardReader:
             yield SoftTargetSample(
                 unquote(item["__key__"]),
                 load_array(item["features.npy"]),
-                load_array(item["hard.npy"]),
+                load_array(item["frames.npy"]),
                 {temperature: item[extension]},
             )
 
@@ -282,28 +286,39 @@ class ShardReader:
                 f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; {REPAIR}"
             )
 
-    def load(self, split: str, temperature: float) -> LabelledFrames:
+    def load(self, split: str, temperature: float, weighting: Weighting = "none") -> LabelledFrames:
         """All frames of a split in memory."""
-        return self.load_shards(split, range(len(self.index["splits"][split])), temperature)
+        return self.load_shards(split, range(len(self.index["splits"][split])), temperature, weighting)
 
-    def load_shards(self, split: str, numbers: Sequence[int], temperature: float) -> LabelledFrames:
+    def load_shards(
+        self, split: str, numbers: Sequence[int], temperature: float, weighting: Weighting = "none"
+    ) -> LabelledFrames:
         """The frames of some shards of a split in memory, shard after shard."""
         codec = self.open_codec(temperature)
-        features, pdf_ids, soft = [], [], []
+        features, records, soft = [], [], []
         for number in numbers:
             for sample in self.samples(self.index["splits"][split][number], temperature):
                 features.append(sample.features)
-                pdf_ids.append(sample.pdf_ids)
+                records.append(sample.records)
                 soft.append(codec.decode(sample.soft_targets[temperature], len(sample.features)))
         starts = np.cumsum([0, *map(len, features)])
-        return LabelledFrames(np.concatenate(features), starts, np.concatenate(pdf_ids), soft[0].join(soft))
+        joined = np.concatenate(records)
+        pdf_ids = np.ascontiguousarray(joined["pdf_id"])
+        weights = self._weigh(joined, weighting)
+        return LabelledFrames(np.concatenate(features), starts, pdf_ids, soft[0].join(soft), weights)
+
+    def _weigh(self, records: np.ndarray, weighting: Weighting) -> np.ndarray | None:
+        """How much each frame counts, float32 from 0 to 1."""
+        if weighting == "votes":
+            return records["votes"] / np.float32(min(self.index["teachers"]["num_teachers"], BYTE))
+        return 1 - records["divergence"] / np.float32(BYTE) if weighting == "divergence" else None
 
     def measure_memory_a_frame(self, split: str, temperature: float) -> float:
         """Bytes that a frame takes in memory, by the first utterance of a split."""
         codec = self.open_codec(temperature)
         sample = next(self.samples(self.index["splits"][split][0], temperature))
         soft = codec.decode(sample.soft_targets[temperature], len(sample.features))
-        return (sample.features.nbytes + sample.pdf_ids.nbytes + soft.num_bytes) / len(sample.features)
+        return (sample.features.nbytes + sample.records.nbytes + soft.num_bytes) / len(sample.features)
 
 
 def _read_tar(path: Path) -> Iterator[dict[str, Any]]:

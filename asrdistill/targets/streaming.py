@@ -8,7 +8,7 @@ import numpy as np
 from asrdistill.nn.batches import POOL_FRAMES
 from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.progress import say
-from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.shards import ShardReader, Weighting
 
 # Of one pool; the next one is read meanwhile.
 POOL_BYTES = 2_000_000_000
@@ -22,8 +22,10 @@ class ShardFrames:
         num_usable: int64 (U,), of these those with a hard target.
     """
 
-    def __init__(self, reader: ShardReader, split: str, temperature: float) -> None:
-        self.reader, self.split, self.temperature = reader, split, temperature
+    def __init__(
+        self, reader: ShardReader, split: str, temperature: float, weighting: Weighting = "none"
+    ) -> None:
+        self.reader, self.split, self.temperature, self.weighting = reader, split, temperature, weighting
         shards = reader.index["splits"][split]
         self.lengths = np.array([length for shard in shards for length in shard["lengths"]], np.int64)
         self.num_usable = np.array([count for shard in shards for count in shard["num_aligned"]], np.int64)
@@ -57,7 +59,7 @@ class ShardFrames:
         shards = np.searchsorted(self._starts, utterances, side="right") - 1
         _, first = np.unique(shards, return_index=True)
         needed = shards[np.sort(first)].tolist()
-        loaded = self.reader.load_shards(self.split, needed, self.temperature)
+        loaded = self.reader.load_shards(self.split, needed, self.temperature, self.weighting)
         there = np.concatenate([self._utterances_of(shard) for shard in needed])
         if np.array_equal(there, utterances):
             return loaded
@@ -65,11 +67,13 @@ class ShardFrames:
         return loaded.select(place[np.searchsorted(there, utterances, sorter=place)])
 
 
-def open_training_frames(reader: ShardReader, temperature: float) -> tuple[FrameSource, int]:
+def open_training_frames(
+    reader: ShardReader, temperature: float, weighting: Weighting = "none"
+) -> tuple[FrameSource, int]:
     """The training split of a dump, in memory where it fits there, and the frames of one pool."""
-    frames = ShardFrames(reader, "train", temperature)
+    frames = ShardFrames(reader, "train", temperature, weighting)
     pool_frames = min(POOL_FRAMES, int(POOL_BYTES / reader.measure_memory_a_frame("train", temperature)))
     if frames.lengths.sum() <= pool_frames:
-        return reader.load("train", temperature), pool_frames
+        return reader.load("train", temperature, weighting), pool_frames
     say(f"  {frames.lengths.sum():,} frames of soft targets stay on disk; {pool_frames:,} at a time are read")
     return frames, pool_frames

@@ -63,9 +63,9 @@ def _check_shard(reader: ShardReader, shard: dict[str, Any]) -> None:
                 num_soft = len(codec.decode(sample.soft_targets[temperature], len(sample.features)))
             except ValueError as error:
                 raise ContractError(f"utterance {sample.id}: soft targets cannot be read: {error}") from error
-            if not len(sample.features) == len(sample.pdf_ids) == num_soft:
+            if not len(sample.features) == len(sample.records) == num_soft:
                 raise ContractError(
-                    f"utterance {sample.id}: {len(sample.features)} frames, {len(sample.pdf_ids)} hard "
+                    f"utterance {sample.id}: {len(sample.features)} frames, {len(sample.records)} hard "
                     f"and {num_soft} soft targets"
                 )
         if counts != shard["lengths"]:

@@ -145,3 +145,23 @@ def test_teachers_have_no_soft_targets(make_frames: Callable[..., LabelledFrames
     assert frames.take_windows(frames.usable[None, :5], make_model()).soft_targets is None
     selected = frames.select(np.array([0, 2]))
     assert selected.soft_targets is None
+
+
+@pytest.mark.parametrize("reads_utterances", [False, True])
+def test_weights_say_how_much_a_frame_counts(
+    frames: LabelledFrames, utterance_model_type: type[AcousticModel], reads_utterances: bool
+) -> None:
+    """They go with their frames, and the number of frames that the loss is the mean over stays."""
+    weights = np.arange(30, dtype=np.float32) / 30
+    weighted = LabelledFrames(frames.frames, frames.starts, frames.pdf_ids, frames.soft_targets, weights)
+    selected = weighted.select(np.array([2, 0]))
+    if reads_utterances:
+        model = utterance_model_type(make_config(0, 0), 1, 7, 1)
+        batch = selected.take_utterances(np.array([0, 1]), model)
+    else:
+        batch = selected.take_windows(selected.usable[None], make_model())
+    assert batch.weights is not None and batch.num_frames == 20
+    counted = batch.weights[0] > 0
+    found = batch.inputs.flatten()[: len(counted)][counted]
+    torch.testing.assert_close(batch.weights[0][counted], found.float() / 30)
+    assert int(counted.sum()) == 20

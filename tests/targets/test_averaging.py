@@ -8,7 +8,7 @@ import torch
 from asrdistill.features.context import ContextConfig
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dnn import Dnn
-from asrdistill.targets.averaging import average_posteriors
+from asrdistill.targets.averaging import ask_teachers
 
 CONFIG = AcousticModelConfig(num_hidden_layers=1, hidden_size=16, context=ContextConfig(past=1, future=0))
 NUM_BINS, NUM_PDFS = 3, 5
@@ -31,7 +31,7 @@ def frames() -> np.ndarray:
 
 
 def test_average_is_the_mean_of_the_teachers_softmaxes(teachers: Dnn, frames: np.ndarray) -> None:
-    averages = average_posteriors(teachers, frames, TEMPERATURES).numpy()
+    averages = ask_teachers(teachers, frames, TEMPERATURES).averages
     assert averages.shape == (3, 20, 5)
     for temperature, average in zip(TEMPERATURES, averages, strict=True):
         expected = np.zeros((20, 5))
@@ -42,44 +42,67 @@ def test_average_is_the_mean_of_the_teachers_softmaxes(teachers: Dnn, frames: np
 
 
 def test_rows_sum_to_one(teachers: Dnn, frames: np.ndarray) -> None:
-    sums = average_posteriors(teachers, frames, TEMPERATURES).sum(2)
+    sums = torch.from_numpy(ask_teachers(teachers, frames, TEMPERATURES).averages).sum(2)
     torch.testing.assert_close(sums, torch.ones(3, 20), atol=1e-6, rtol=0)
 
 
 def test_order_of_the_teachers_does_not_matter(teachers: Dnn, frames: np.ndarray) -> None:
     other = teachers.select_members([2, 0, 3, 1])
-    first, second = (average_posteriors(model, frames, TEMPERATURES) for model in (teachers, other))
+    first, second = (
+        torch.from_numpy(ask_teachers(model, frames, TEMPERATURES).averages) for model in (teachers, other)
+    )
     torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
 
 
 def test_the_geometric_average_is_the_softmax_of_the_mean_logits(teachers: Dnn, frames: np.ndarray) -> None:
     """That is the geometric mean of their posteriors, made to sum to 1; and not the arithmetic one."""
-    found = average_posteriors(teachers, frames, TEMPERATURES, "geometric").numpy()
+    found = ask_teachers(teachers, frames, TEMPERATURES, "geometric").averages
     for temperature, average in zip(TEMPERATURES, found, strict=True):
         members = [teachers.select_members([n]).compute_logits(frames)[0] for n in range(NUM_TEACHERS)]
         posteriors = [scipy.special.softmax(m.double().numpy() / temperature, axis=1) for m in members]
         product = np.prod(posteriors, axis=0) ** (1 / NUM_TEACHERS)
         np.testing.assert_allclose(average, product / product.sum(1, keepdims=True), atol=1e-6)
-    arithmetic = average_posteriors(teachers, frames, (1.0,)).numpy()
+    arithmetic = ask_teachers(teachers, frames, (1.0,)).averages
     assert np.abs(arithmetic[0] - found[0]).max() > 0.05
 
 
 def test_one_temperature_of_the_geometric_average_gives_any_other(teachers: Dnn, frames: np.ndarray) -> None:
-    cold, warm = average_posteriors(teachers, frames, (1.0, 3.0), "geometric")
+    cold, warm = torch.from_numpy(ask_teachers(teachers, frames, (1.0, 3.0), "geometric").averages)
     torch.testing.assert_close(torch.softmax(cold.log() / 3, 1), warm)
 
 
 def test_one_temperature_cannot_be_made_from_another(teachers: Dnn, frames: np.ndarray) -> None:
     """Tempering an average is not averaging tempered posteriors: why the reader refuses to."""
-    cold, warm = average_posteriors(teachers, frames, (1.0, 3.0))
+    cold, warm = torch.from_numpy(ask_teachers(teachers, frames, (1.0, 3.0)).averages)
     tempered = torch.softmax(cold.log() / 3, 1)
     assert (tempered - warm).abs().max() > 0.01
 
 
 def test_bf16_teachers_are_averaged_in_float32(teachers: Dnn, frames: np.ndarray) -> None:
-    exact = average_posteriors(teachers, frames, (2.0,))
+    exact = torch.from_numpy(ask_teachers(teachers, frames, (2.0,)).averages)
     teachers.compute_dtype = torch.bfloat16
-    rough = average_posteriors(teachers, frames, (2.0,))
+    rough = torch.from_numpy(ask_teachers(teachers, frames, (2.0,)).averages)
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough.sum(2), torch.ones(1, 20), atol=1e-6, rtol=0)
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
+
+
+def test_votes_and_divergence_by_hand(teachers: Dnn, frames: np.ndarray) -> None:
+    opinion = ask_teachers(teachers, frames, (2.0, 1.0))
+    members = [
+        teachers.select_members([n]).compute_logits(frames)[0].double().numpy() for n in range(NUM_TEACHERS)
+    ]
+    for frame in range(len(frames)):
+        votes = np.bincount([int(member[frame].argmax()) for member in members])
+        assert opinion.votes[frame] == votes.max()
+        posteriors = [scipy.special.softmax(member[frame] / 2) for member in members]
+        mean = np.mean(posteriors, axis=0)
+        divergence = np.mean([scipy.special.rel_entr(p, mean).sum() for p in posteriors])
+        assert opinion.divergence[frame] == pytest.approx(255 * divergence / np.log(NUM_TEACHERS), abs=0.51)
+    assert len(set(opinion.votes.tolist())) > 1
+    assert opinion.divergence.max() > 60
+
+
+def test_a_single_teacher_agrees_with_itself(teachers: Dnn, frames: np.ndarray) -> None:
+    opinion = ask_teachers(teachers.select_members([1]), frames, (2.0,))
+    assert (opinion.votes == 1).all() and (opinion.divergence == 0).all()

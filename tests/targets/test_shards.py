@@ -19,8 +19,10 @@ from asrdistill.errors import ContractError
 from asrdistill.nn.soft_targets import DenseTargets
 from asrdistill.targets.codecs import load_array, open_codec, save_array
 from asrdistill.targets.shards import (
+    FRAME_RECORD,
     ShardReader,
     SoftTargetSample,
+    Weighting,
     codebook_path,
     plan_shards,
     write_index,
@@ -33,6 +35,14 @@ TEMPERATURES = (1.0, 2.5)
 IDS = ("plain", "1272-128104-0000", "a.b.wav", "dir/file", "Zoë 東京 two words", "__x__", "100%2E", "l" * 120)
 
 
+def draw_records(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    records = np.empty(num_frames, FRAME_RECORD)
+    records["pdf_id"] = rng.integers(-1, NUM_PDFS, num_frames)
+    records["votes"] = rng.integers(1, 11, num_frames)
+    records["divergence"] = rng.integers(0, 256, num_frames)
+    return records
+
+
 def make_samples(ids: tuple[str, ...] = IDS, seed: int = 0) -> list[SoftTargetSample]:
     rng = np.random.default_rng(seed)
     samples = []
@@ -42,7 +52,7 @@ def make_samples(ids: tuple[str, ...] = IDS, seed: int = 0) -> list[SoftTargetSa
             SoftTargetSample(
                 name,
                 rng.normal(size=(num_frames, NUM_BINS)).astype(np.float16),
-                rng.integers(-1, NUM_PDFS, num_frames).astype(np.int32),
+                draw_records(rng, num_frames),
                 {
                     t: save_array(rng.dirichlet(np.ones(NUM_PDFS), num_frames).astype(np.float16))
                     for t in TEMPERATURES
@@ -56,7 +66,7 @@ def describe(name: str, samples: list[SoftTargetSample]) -> dict[str, object]:
     return {
         "file": name,
         "lengths": [len(sample.features) for sample in samples],
-        "num_aligned": [int((sample.pdf_ids >= 0).sum()) for sample in samples],
+        "num_aligned": [int((sample.records["pdf_id"] >= 0).sum()) for sample in samples],
     }
 
 
@@ -101,7 +111,7 @@ def test_round_trip(shards_dir: Path, temperature: float) -> None:
     expected = make_samples()
     assert [sample.id for sample in found] == list(IDS)
     for one, other in zip(found, expected, strict=True):
-        for a, b in ((one.features, other.features), (one.pdf_ids, other.pdf_ids)):
+        for a, b in ((one.features, other.features), (one.records, other.records)):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
         assert one.soft_targets == {temperature: other.soft_targets[temperature]}
@@ -122,13 +132,25 @@ def test_loaded_frames_are_those_written(shards_dir: Path) -> None:
     frames = ShardReader(shards_dir).load("train", 2.5)
     samples = make_samples()
     np.testing.assert_array_equal(frames.frames, np.concatenate([s.features for s in samples]))
-    np.testing.assert_array_equal(frames.pdf_ids, np.concatenate([s.pdf_ids for s in samples]))
+    np.testing.assert_array_equal(frames.pdf_ids, np.concatenate([s.records["pdf_id"] for s in samples]))
     assert isinstance(frames.soft_targets, DenseTargets)
     soft = np.concatenate([load_array(s.soft_targets[2.5]) for s in samples])
     np.testing.assert_array_equal(frames.soft_targets.probabilities, soft)
-    assert len(frames) == sum(int((s.pdf_ids >= 0).sum()) for s in samples)
+    assert len(frames) == sum(int((s.records["pdf_id"] >= 0).sum()) for s in samples)
     ends = np.cumsum([len(s.features) for s in samples])
     np.testing.assert_array_equal(frames.starts, [0, *ends])
+
+
+@pytest.mark.parametrize("weighting", ["none", "votes", "divergence"])
+def test_frames_count_by_how_much_the_teachers_agree(shards_dir: Path, weighting: Weighting) -> None:
+    frames = ShardReader(shards_dir).load("train", 2.5, weighting)
+    records = np.concatenate([sample.records for sample in make_samples()])
+    expected = {"votes": records["votes"] / 10, "divergence": 1 - records["divergence"] / 255}
+    if weighting == "none":
+        assert frames.weights is None
+    else:
+        assert frames.weights is not None and frames.weights.dtype == np.float32
+        np.testing.assert_allclose(frames.weights, expected[weighting], atol=1e-6)
 
 
 # WebDataset leaves it to the garbage collector to close its files.
@@ -140,7 +162,7 @@ def test_a_stranger_can_read_them(shards_dir: Path) -> None:
     assert [unquote(item["__key__"]) for item in items] == list(IDS)
     for item, sample in zip(items, make_samples(), strict=True):
         np.testing.assert_array_equal(item["features.npy"], sample.features)
-        np.testing.assert_array_equal(item["hard.npy"], sample.pdf_ids)
+        np.testing.assert_array_equal(item["frames.npy"], sample.records)
         np.testing.assert_array_equal(item["soft_t1.npy"], load_array(sample.soft_targets[1.0]))
         np.testing.assert_array_equal(item["soft_t2.5.npy"], load_array(sample.soft_targets[2.5]))
 
@@ -161,11 +183,11 @@ def test_the_lines_in_the_readme_read_a_dump(transformed: Path) -> None:
 
 def test_plain_tar_and_numpy_read_them(shards_dir: Path) -> None:
     with tarfile.open(shards_dir / "train-000000.tar") as tar:
-        names = [f"plain.{kind}.npy" for kind in ("features", "hard", "soft_t1", "soft_t2.5")]
+        names = [f"plain.{kind}.npy" for kind in ("features", "frames", "soft_t1", "soft_t2.5")]
         assert tar.getnames()[:4] == names
-        stored = tar.extractfile("plain.hard.npy")
+        stored = tar.extractfile("plain.frames.npy")
         assert stored is not None
-        np.testing.assert_array_equal(np.load(io.BytesIO(stored.read())), make_samples()[0].pdf_ids)
+        np.testing.assert_array_equal(np.load(io.BytesIO(stored.read())), make_samples()[0].records)
 
 
 def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
@@ -272,8 +294,8 @@ def test_geometric_averages_that_were_transformed_serve_any_temperature(
     learn_codebook([draw_smooth(200, seed) for seed in range(5)], config).write(codebook_path(tmp_path, 2.0))
     soft = draw_smooth(50, 9)
     content = open_codec(config, codebook_path(tmp_path, 2.0)).encode(soft, np.random.default_rng(0))
-    features, pdf_ids = np.zeros((50, NUM_BINS), np.float16), np.zeros(50, np.int32)
-    sample = SoftTargetSample("one", features, pdf_ids, {2.0: content})
+    features, records = np.zeros((50, NUM_BINS), np.float16), np.zeros(50, FRAME_RECORD)
+    sample = SoftTargetSample("one", features, records, {2.0: content})
     write_shard(tmp_path / "dev-000000.tar", iter([sample]), "transform")
     identity = {
         "codec": config.model_dump(),

@@ -12,7 +12,7 @@ from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.models import build_model
 from asrdistill.targets import streaming
 from asrdistill.targets.codecs import save_array
-from asrdistill.targets.shards import ShardReader, SoftTargetSample, write_index, write_shard
+from asrdistill.targets.shards import FRAME_RECORD, ShardReader, SoftTargetSample, write_index, write_shard
 from asrdistill.targets.streaming import ShardFrames, open_training_frames
 
 NUM_SHARDS, NUM_PDFS, POOL_FRAMES = 7, 5, 120
@@ -28,15 +28,16 @@ def shards_dir(tmp_path: Path) -> Path:
             numbers = np.arange(number, number := number + int(rng.integers(1, 20)))
             soft = np.full((len(numbers), NUM_PDFS), 0.125, np.float32)
             soft[:, 0] = numbers / 1024
-            pdf_ids = np.where(numbers % 4, numbers % NUM_PDFS, -1).astype(np.int32)
+            records = np.ones(len(numbers), FRAME_RECORD)
+            records["pdf_id"] = np.where(numbers % 4, numbers % NUM_PDFS, -1)
             features = np.stack([numbers, -numbers], 1).astype(np.float16)
             samples.append(
-                SoftTargetSample(f"{shard}-{utterance}", features, pdf_ids, {2.0: save_array(soft)})
+                SoftTargetSample(f"{shard}-{utterance}", features, records, {2.0: save_array(soft)})
             )
         name = f"train-{shard:06d}.tar"
         write_shard(tmp_path / name, iter(samples), "npy")
         lengths = [len(sample.features) for sample in samples]
-        aligned = [int((sample.pdf_ids >= 0).sum()) for sample in samples]
+        aligned = [int((sample.records["pdf_id"] >= 0).sum()) for sample in samples]
         shards.append({"file": name, "lengths": lengths, "num_aligned": aligned})
     identity = {
         "codec": {"kind": "dense"},
@@ -120,7 +121,7 @@ def test_a_dump_that_fits_is_kept_in_memory_and_a_larger_one_is_not(
     frames, pool_frames = open_training_frames(ShardReader(shards_dir), 2.0)
     assert isinstance(frames, LabelledFrames)
     assert pool_frames >= frames.lengths.sum()
-    bytes_a_frame = 2 * 2 + 4 + 4 * NUM_PDFS  # the test's soft targets are float32
+    bytes_a_frame = 2 * 2 + 6 + 4 * NUM_PDFS  # the test's soft targets are float32
     assert pool_frames == min(streaming.POOL_FRAMES, int(streaming.POOL_BYTES / (bytes_a_frame)))
     monkeypatch.setattr(streaming, "POOL_BYTES", 50 * bytes_a_frame)
     frames, pool_frames = open_training_frames(ShardReader(shards_dir), 2.0)
