@@ -88,7 +88,7 @@ def count_soft_bytes_a_frame(experiment_dir: Path) -> float:
 
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    assert (report["schema"], report["recipe"], report["num_teachers"]) == (2, "tiny", 3)
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (3, "tiny", 3)
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }
@@ -112,6 +112,12 @@ def test_report_fits_its_schema(finished: Path) -> None:
     assert soft_targets["bytes_per_frame"] == pytest.approx(count_soft_bytes_a_frame(finished), abs=0.051)
     assert soft_targets["temperatures"] == [TEMPERATURE]
     assert soft_targets["num_shards"] == len(list(finished.glob("soft_targets/shards/*.tar"))) > 4
+    records = [array for name, array in read_shards(finished, "dev").items() if name.endswith(".frames.npy")]
+    votes = np.concatenate(records)["votes"]
+    assert {row["votes"]: pytest.approx(row["share"]) for row in report["agreement"]} == {
+        count: np.mean(votes == count) for count in (1, 2, 3) if (votes == count).any()
+    }
+    assert all(0 <= row["divergence"] <= 1 for row in report["agreement"])
     assert report["language_model"] == read_json(finished / "score/language_model.json")
     assert report["language_model"]["dev_perplexity"] > 1
     for stage in list(STAGES)[:-1]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from asrdistill.reporting import costs, ensemble_curve
+from asrdistill.reporting import agreement, costs, ensemble_curve
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import (
     COLUMNS,
@@ -28,6 +28,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         _results(report),
         _word_errors(report),
         ["## Ensemble size", *_ensemble_size(report)],
+        ["## Agreement of the teachers", *_agreement(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
         ["## Soft targets", _bullets(report["soft_targets"])],
         ["## Language model", _bullets(report["language_model"])],
@@ -73,6 +74,10 @@ def _word_errors(report: Mapping[str, Any]) -> list[str]:
 def _ensemble_size(report: Mapping[str, Any]) -> list[str]:
     rows = [row.cells for row in ensemble_curve.list_size_rows(report["ensemble_size"])]
     return [_table(ensemble_curve.COLUMNS, rows), ensemble_curve.NOTE]
+
+
+def _agreement(report: Mapping[str, Any]) -> list[str]:
+    return [_table(agreement.COLUMNS, agreement.list_agreement_rows(report["agreement"])), agreement.NOTE]
 
 
 def _hinton() -> str:

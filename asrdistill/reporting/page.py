@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from asrdistill.reporting import costs, ensemble_curve, table
+from asrdistill.reporting import agreement, costs, ensemble_curve, table
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.learning_curves import (
@@ -57,6 +57,8 @@ def render_html(
         curves=_draw_curves(teachers, students),
         ensemble_curve=ensemble_curve,
         ensemble_size_svg=Markup(ensemble_curve.draw_ensemble_size(report["ensemble_size"])),
+        agreement=agreement,
+        agreement_svg=Markup(agreement.draw_agreement(report["agreement"])),
         tuning=_draw_tuning(tuning),
         alignment=alignment,
         alignment_svg=Markup(draw_alignment(alignment)) if alignment else None,

@@ -20,7 +20,7 @@ from typing import Any
 
 System = Mapping[str, Any]
 
-SCHEMA = 2
+SCHEMA = 3
 ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
 WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
@@ -114,6 +114,7 @@ def build_report(
     aligner: System,
     students: Sequence[System],
     ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
+    agreement: Sequence[Mapping[str, Any]],
     soft_targets: Mapping[str, Any],
     language_model: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, float]],
@@ -131,6 +132,7 @@ def build_report(
         aligner: the Gaussian mixtures of the align stage.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
+        agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "divergence".
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
         language_model: "order", "dev_perplexity", "dev_num_oov", "train_num_oov".
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
@@ -158,6 +160,7 @@ def build_report(
         },
         "transfer": compute_transfer(baseline, ensemble, chosen[0]),
         "ensemble_size": {split: list(map(dict, sizes)) for split, sizes in ensemble_size.items()},
+        "agreement": list(map(dict, agreement)),
         "soft_targets": dict(soft_targets),
         "language_model": dict(language_model),
         "stages": {stage: dict(cost) for stage, cost in stages.items()},

@@ -21,6 +21,7 @@ from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
 from asrdistill.reporting.report import LeftOut, build_report, has_words
 from asrdistill.reporting.tuning_grid import TuningGrid
+from asrdistill.targets.shards import ShardReader
 
 EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
 SETTINGS = tuple(Recipe.model_fields)
@@ -44,6 +45,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         aligner=_as_system(aligner),
         students=[_as_system(system) for system in students],
         ensemble_size=_read(score_dir / "ensemble_size.json"),
+        agreement=ShardReader(experiment.dir / "soft_targets/shards").count_votes("dev"),
         soft_targets=_describe_soft_targets(experiment),
         language_model=_read(score_dir / "language_model.json"),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
@@ -120,12 +122,15 @@ def _describe_soft_targets(experiment: Experiment) -> dict[str, Any]:
         "shard_bytes_per_frame": round(
             sum((shards_dir / shard["file"]).stat().st_size for shard in shards) / num_frames, 1
         ),
-        "codec": ", ".join(
-            f"{value}" if key == "kind" else f"{key} {value}" for key, value in index["codec"].items()
-        ),
+        "codec": _describe_codec(index["codec"]),
         "temperatures": index["temperatures"],
         "num_shards": len(shards),
     }
+
+
+def _describe_codec(codec: dict[str, Any]) -> str:
+    settings = [f"{key} {value}" for key, value in codec.items() if key != "kind"]
+    return ", ".join([codec["kind"], *settings])
 
 
 def _describe_stage(experiment: Experiment, stage: str) -> dict[str, Any]:

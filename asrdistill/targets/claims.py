@@ -1,8 +1,9 @@
 """Workers that share out files to be made, on one machine or on several with a common file system.
 
 They do not talk to each other: whoever creates a file's claim makes it, and keeps the claim's time of change
-young meanwhile. A claim that has grown old was left by a worker that died, and is taken over. Should two
-workers make the same file after all, both make the same bytes, and each publishes it whole.
+young meanwhile. A claim that has grown old, or whose process is no more on this machine, was left by a worker
+that died, and is taken over. Should two workers make the same file after all, both make the same bytes, and
+each publishes it whole.
 """
 
 import os
@@ -11,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LEASE_S = 60.0
@@ -68,16 +69,20 @@ def _claim(path: Path, lease_s: float) -> Iterator[bool]:
 
 def _take(path: Path, lease_s: float) -> bool:
     """Whether the claim is ours now."""
-    for _ in range(2):
-        try:
-            with path.open("x", encoding="utf-8") as claim:
-                claim.write(f"{socket.gethostname()} {os.getpid()}\n")
-            return True
-        except FileExistsError:
-            if _age(path) < lease_s:
+    # Linked, so that a claim always tells whose it is, even if its worker is killed right now.
+    signed = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    signed.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
+    try:
+        for _ in range(2):
+            with suppress(FileExistsError):
+                path.hardlink_to(signed)
+                return True
+            if _age(path) < lease_s and not _is_orphaned(path):
                 return False
             path.unlink(missing_ok=True)
-    return False
+        return False
+    finally:
+        signed.unlink()
 
 
 def _age(path: Path) -> float:
@@ -90,6 +95,18 @@ def _age(path: Path) -> float:
         return 0.0
     finally:
         probe.unlink(missing_ok=True)
+
+
+def _is_orphaned(path: Path) -> bool:
+    """Whether the claim names a process of this machine that is no more."""
+    try:
+        host, pid = path.read_text(encoding="utf-8").split()
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return host == socket.gethostname()
+    except (OSError, ValueError):  # it is gone, or of another user's process
+        return False
+    return False
 
 
 def _keep_young(path: Path, interval_s: float, done: threading.Event) -> None:

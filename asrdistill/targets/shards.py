@@ -313,6 +313,21 @@ class ShardReader:
             return records["votes"] / np.float32(min(self.index["teachers"]["num_teachers"], BYTE))
         return 1 - records["divergence"] / np.float32(BYTE) if weighting == "divergence" else None
 
+    def count_votes(self, split: str) -> list[dict[str, float]]:
+        """Of each number of votes the share of frames, and their mean divergence from 0 to 1."""
+        temperature = self.index["temperatures"][0]
+        samples = [s for shard in self.index["splits"][split] for s in self.samples(shard, temperature)]
+        records = np.concatenate([sample.records for sample in samples])
+        counted = [(int(votes), records[records["votes"] == votes]) for votes in np.unique(records["votes"])]
+        return [
+            {
+                "votes": votes,
+                "share": len(frames) / len(records),
+                "divergence": float(frames["divergence"].mean() / BYTE),
+            }
+            for votes, frames in counted
+        ]
+
     def measure_memory_a_frame(self, split: str, temperature: float) -> float:
         """Bytes that a frame takes in memory, by the first utterance of a split."""
         codec = self.open_codec(temperature)

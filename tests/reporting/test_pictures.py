@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asrdistill.reporting.agreement import draw_agreement
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.costs import format_bytes, format_seconds
 from asrdistill.reporting.ensemble_curve import draw_ensemble_size
@@ -74,6 +75,13 @@ def make_curve(low: float, high: float, num_sizes: int) -> list[dict[str, float]
 def read_points(path: str) -> np.ndarray:
     """Corners of a path, float (N, 2); y grows downwards."""
     return np.array(re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", path), float)
+
+
+def test_agreement_is_drawn_as_a_bar_for_each_number_of_votes() -> None:
+    rows = [{"votes": votes, "share": 0.25, "divergence": 0.1} for votes in (2, 3, 5, 10)]
+    bars = [draw_agreement(rows[:count]).count("<path") for count in (2, 4)]
+    assert bars[1] - bars[0] >= 2
+    assert draw_agreement([{"votes": 1, "share": 1.0, "divergence": 0.0}]).startswith("<svg")
 
 
 def test_ensemble_sizes_are_drawn_at_their_places() -> None:

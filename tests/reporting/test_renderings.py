@@ -87,9 +87,16 @@ def test_ensembles_of_every_size_are_shown(report: dict[str, Any], page: Page, s
     number, dev, dev_range, test, test_range, choices = size
     cells = number, f"{dev} {dev_range}".strip(), f"{test} {test_range}".strip(), choices
     assert "| " + " | ".join(cells) + " |" in render_markdown(report).splitlines()
-    section = page.text.partition("Ensemble size")[2].partition("Learning curves")[0]
+    section = page.text.partition("Ensemble size")[2].partition("Agreement of")[0]
     rows = ["".join(line.split()) for line in section.splitlines()]
     assert "".join(size) in rows
+
+
+def test_agreement_of_the_teachers_is_shown(report: dict[str, Any], page: Page) -> None:
+    assert "| 3 | 12.5 | 50.0 |" in render_markdown(report).splitlines()
+    section = page.text.partition("Agreement of")[2].partition("Learning curves")[0]
+    rows = ["".join(line.split()) for line in section.splitlines()]
+    assert {"312.550.0", "1087.56.2"} <= set(rows)
 
 
 def test_flops_are_explained(report: dict[str, Any], page: Page) -> None:
@@ -149,7 +156,7 @@ def test_page_is_well_formed(page: Page) -> None:
 
 def test_only_the_spectrogram_is_a_bitmap(page: Page) -> None:
     tags = [tag for tag, _ in page.tags]
-    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (8, 1, 0)
+    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (9, 1, 0)
 
 
 def test_pictures_take_their_colours_from_the_page(page: Page) -> None:
@@ -199,8 +206,8 @@ def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures:
         **{
             key: report[key]
             for key in (
-                "recipe", "num_tied_states", "ensemble_size", "soft_targets", "language_model", "stages",
-                "settings", "versions",
+                "recipe", "num_tied_states", "ensemble_size", "agreement", "soft_targets", "language_model",
+                "stages", "settings", "versions",
             )
         },
         teachers=[forget_words(member) for member in systems["baseline"]["members"]],

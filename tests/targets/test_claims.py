@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -63,6 +64,20 @@ def test_the_claim_of_a_dead_worker_is_taken_over_when_it_is_old(tmp_path: Path)
         (tmp_path / name).touch()
     assert 0.4 < time.monotonic() - start < 10
     assert not claim.exists()
+
+
+@pytest.mark.parametrize(("host", "is_taken"), [(socket.gethostname(), True), ("elsewhere", False)])
+def test_the_claim_of_a_process_that_is_no_more_is_taken_over_at_once(
+    tmp_path: Path, host: str, is_taken: bool
+) -> None:
+    """On its own machine: of others nothing is known."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / ".a.claim").write_text(f"{host} {ended.pid}\n")
+    start = time.monotonic()
+    for name in share_out(tmp_path, ["a"], lease_s=1.5):
+        (tmp_path / name).touch()
+    assert (time.monotonic() - start < 1) == is_taken
 
 
 def test_the_claim_of_a_worker_that_takes_long_stays_its_own(tmp_path: Path) -> None:
