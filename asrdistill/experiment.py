@@ -214,7 +214,7 @@ class Experiment:
         elif not self.is_under_way(plan):
             shutil.rmtree(folder, ignore_errors=True)
         for leftover in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         write_json(folder / "progress.json", {"origin": self._origin(plan)})
         (folder / "stamp.json").unlink(missing_ok=True)
         return read
@@ -266,7 +266,8 @@ class Experiment:
         paths: list[str] = []
         for written in plan.writes:
             inside = (self.dir / written).rglob("*")
-            found = [str(path.relative_to(self.dir)) for path in inside if path.is_file()]
+            files = (path for path in inside if path.is_file() and not path.name.startswith("."))
+            found = [str(path.relative_to(self.dir)) for path in files]
             paths += sorted(found) if written.endswith("/") else [written]
         return paths
 

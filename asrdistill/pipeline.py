@@ -168,44 +168,73 @@ def help_dump(experiment_dir: Path) -> None:
     """Make shards of an experiment whose soft-targets stage runs elsewhere, until all are there.
 
     Raises:
-        ExperimentError: that stage is not under way.
+        ExperimentError: that stage is not under way, or was begun anew with other settings meanwhile.
     """
     experiment, recipe = open_experiment(experiment_dir)
-    if not experiment.is_under_way(plan_stage("soft_targets", recipe)):
-        raise ExperimentError(
-            f"{experiment_dir}: its soft-targets stage is not under way; start it there "
-            "(asrdistill run ... --stage soft-targets), then this, as often as you like"
-        )
+    plan = plan_stage("soft_targets", recipe)
+
+    def check() -> None:
+        if not experiment.is_under_way(plan):
+            raise ExperimentError(
+                f"{experiment_dir}: its soft-targets stage is not under way with the settings that it has "
+                "now; start it there (asrdistill run ... --stage soft-targets), then this, in as many places"
+            )
+
+    check()
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
-    soft_targets.dump_shards(recipe, experiment, model)
+    try:
+        soft_targets.dump_shards(recipe, experiment, model, check)
+    except FileNotFoundError as error:
+        raise ExperimentError(
+            f"{experiment_dir}: the run that this one helped was begun again, or has ended; start this again"
+        ) from error
 
 
 def find_shard_damage(place: Path) -> list[Damage]:
-    """What is wrong with the shards of an experiment, or of a folder with nothing else.
-
-    Raises:
-        ContractError: neither has shards.
-    """
+    """What is wrong with the shards of an experiment, or of a folder with nothing else."""
     if not (place / "recipe.yaml").is_file():
         return find_damage(place)
     experiment, recipe = open_experiment(place)
+    return _find_damaged_files(experiment) or soft_targets.find_differences(recipe, experiment)
+
+
+def _find_damaged_files(experiment: Experiment) -> list[Damage]:
     damage = find_damage(experiment.stage_dir("soft_targets") / "shards")
     named = {found.path for found in damage}
-    for path in experiment.find_damaged("soft_targets"):
-        if path not in named:
-            damage.append(Damage(path, "not the bytes that the soft-targets stage wrote"))
-    return damage or soft_targets.find_differences(recipe, experiment)
+    return damage + [
+        Damage(path, "not the bytes that the soft-targets stage wrote")
+        for path in experiment.find_damaged("soft_targets")
+        if path not in named
+    ]
 
 
 def repair_shards(experiment_dir: Path) -> list[Path]:
-    """Make what is damaged of an experiment's shards again.
+    """Make those shards of an experiment again whose bytes are damaged.
 
     Returns:
         The files that were damaged.
+
+    Raises:
+        ExperimentError: an earlier stage would have to run first, or whole shards are of other teachers.
     """
     experiment, recipe = open_experiment(experiment_dir)
-    damage = find_shard_damage(experiment_dir)
-    for found in damage:
-        found.path.unlink(missing_ok=True)
+    for name in list(STAGES)[: list(STAGES).index("soft_targets")]:
+        reason = experiment.why_stale(plan_stage(name, recipe))
+        if reason:
+            raise ExperimentError(
+                f"{experiment_dir}: stage {name}, which comes before, is not finished ({reason}); "
+                "asrdistill run makes everything again that has to be"
+            )
+    with experiment.locked():
+        damage = _find_damaged_files(experiment)
+        for found in damage:
+            found.path.unlink(missing_ok=True)
+    if not damage:
+        differences = soft_targets.find_differences(recipe, experiment)
+        if differences:
+            raise ExperimentError(
+                f"{experiment_dir}: no shard is damaged, but {differences[0].path}: {differences[0].reason}; "
+                "asrdistill run --force soft-targets dumps all of them again"
+            )
     run_stages(recipe, experiment, "soft_targets")
     return [found.path for found in damage]

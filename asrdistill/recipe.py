@@ -77,6 +77,23 @@ class StudentConfig(Config):
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
 
+    @model_validator(mode="after")
+    def _check_hard_weights(self) -> Self:
+        if len(set(self.hard_weight)) < len(self.hard_weight):
+            raise ValueError(
+                f"student.hard_weight is {list(self.hard_weight)}: each weight is to be given once"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_perturbation(self) -> Self:
+        if self.training.perturbation:
+            raise ValueError(
+                "student.training.perturbation is set, but stored soft targets are what the teachers said of the "
+                "frames as they are; take soft_targets.num_views, for which the teachers are asked anew"
+            )
+        return self
+
 
 class Recipe(Config):
     """Everything that an experiment depends on."""
@@ -113,28 +130,12 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _check_hard_weights(self) -> Self:
-        weights = self.student.hard_weight
-        if len(set(weights)) < len(weights):
-            raise ValueError(f"student.hard_weight is {list(weights)}: each weight is to be given once")
-        return self
-
-    @model_validator(mode="after")
     def _check_temperature(self) -> Self:
         stored = self.soft_targets.temperatures
         if self.student.temperature not in stored and not self.soft_targets.serves_any_temperature:
             raise ValueError(
                 f"student.temperature is {self.student.temperature:g}, but soft targets are stored for "
                 f"{', '.join(f'{t:g}' for t in stored)}: {WHY_NOT_ANY}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_perturbation(self) -> Self:
-        if self.student.training.perturbation:
-            raise ValueError(
-                "student.training.perturbation is set, but stored soft targets are what the teachers said of "
-                "the frames as they are; take soft_targets.num_views, for which the teachers are asked anew"
             )
         return self
 
@@ -274,7 +275,7 @@ def _explain(error: Any) -> str:
         return f"{key}: found {error['input']!r}; expected a section with some of {', '.join(_keys_at(keys))}"
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
-        return message if key == "recipe" else f"{key}: {message}"
+        return message if key == "recipe" or message.startswith(f"{key}.") else f"{key}: {message}"
     return f"{key}: found {error['input']!r}; {error['msg']}"
 
 

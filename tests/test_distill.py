@@ -111,10 +111,30 @@ def test_what_cannot_be_meant_is_refused(
         (("--shards", shards_dir, "--set", "student.hard_wait=3"), "did you mean hard_weight"),
         (("--shards", shards_dir, "--set", "student.temperature=7"), "no targets at T=7, stored: T=2"),
         (("--shards", shards_dir, "--recipe", "nothing"), "recipe nothing: no such file"),
+        (("--shards", "http://127.0.0.1:port/x"), "download failed"),
+        (("--shards", "http://127.0.0.1/two words"), "download failed"),
+        (
+            ("--shards", shards_dir, "--set", "student.hard_weight=[0.5,0.5]"),
+            "each weight is to be given once",
+        ),
+        (
+            ("--shards", shards_dir, "--set", "student.training.perturbation={}"),
+            "the teachers are asked anew",
+        ),
     ):
         outcome = asrdistill("distill", *words, *out)
         assert outcome.status == 1, words
         assert expected in outcome.error, words
+
+
+def test_a_folder_of_another_model_is_left_alone(
+    shards_dir: Path, finished: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    shutil.copytree(finished / "teachers", tmp_path / "teachers")
+    outcome = asrdistill("distill", "--shards", shards_dir, "--out", tmp_path / "teachers")
+    assert outcome.status == 1 and "not of a distill command" in outcome.error
+    model = "teachers/model.safetensors"
+    assert (tmp_path / model).read_bytes() == (finished / model).read_bytes()
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"splits": {"train": [{"file": "../x", "sha256": "0"}]}}'])

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import http.client
 import secrets
 import shutil
 import tarfile
@@ -35,7 +36,7 @@ def fetch_file(url: str, digest: str | None, path: Path, algorithm: str = "md5",
     part_path = path.with_name(path.name + ".part")
     try:
         _fetch_rest(url, part_path)
-    except (urllib.error.URLError, OSError) as error:
+    except (http.client.HTTPException, ValueError, OSError) as error:
         kept = f"; what came is kept in {part_path}" if part_path.is_file() else ""
         raise DownloadError(
             f"{url}: download failed ({error}){kept}: run again to go on{otherwise}"

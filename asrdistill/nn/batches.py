@@ -3,8 +3,8 @@
 Frames are shuffled in pools. A split of at most `pool_frames` frames is one pool: every order of its frames
 is as likely as any other. Of a larger one, an epoch draws pools at random and without replacement, of whole
 utterances, or of whole shards where they are read from shards; frames mix freely within a pool, and the next
-pool is read from disk while the present one is trained on. Memory is that of two pools, whatever the size of
-the corpus.
+pool is read from disk while the present one is trained on. Memory is that of two pools, and of a third while
+shards are put together, whatever the size of the corpus.
 
 Frames may be perturbed, every epoch anew; targets stay, for what is perturbed keeps its timing.
 

@@ -1,11 +1,14 @@
 """The ensemble's averaged posteriors, with features and hard targets, to shards; goes on where it stopped."""
 
+import math
 import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, hash_file
@@ -15,17 +18,19 @@ from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
+from asrdistill.nn.soft_targets import SoftTargets
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
-from asrdistill.targets.claims import drop_claims, share_out
+from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codecs import Codec, open_codec
-from asrdistill.targets.planning import LADDER, Cost, Planner, Sample
+from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, fill_in
 from asrdistill.targets.shards import (
     FRAME_RECORD,
     ShardReader,
     SoftTargetSample,
     codebook_path,
+    is_written_by,
     plan_shards,
     spread_utterances,
     write_index,
@@ -37,6 +42,8 @@ from asrdistill.targets.verification import Damage
 SPLITS = ("train", "dev")
 # Utterances of a split that teachers are asked about again by `find_differences`.
 NUM_CANARIES = 5
+# Between soft targets of one ensemble on two machines; a rounded draw or coefficient may fall otherwise.
+MOST_DISTANCE = 0.02
 SETTINGS = ("soft_targets", "features")
 READS = (
     "teachers/model.safetensors",
@@ -52,7 +59,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     dumped = dump_shards(recipe, experiment, model)
-    drop_claims(shards_dir)
+    drop_leftovers(shards_dir)
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     identity: dict[str, Any] = {
         "codec": recipe.soft_targets.codec.model_dump(mode="json"),
@@ -73,13 +80,26 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
 
 
 def dump_shards(
-    recipe: Recipe, experiment: Experiment, model: AcousticModel
+    recipe: Recipe,
+    experiment: Experiment,
+    model: AcousticModel,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Make shards until all are there, beside other workers; what the index is to say of them, by split."""
+    """Make shards until all are there, beside other workers.
+
+    Args:
+        recipe: of the experiment.
+        experiment: whose features, alignments and soft targets are meant.
+        model: the teachers.
+        check: raises an error where a shard that is ready is not wanted any more.
+
+    Returns:
+        What the index is to say of the shards, by split.
+    """
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
     codecs = _open_codecs(dumps["train"], shards_dir)
-    return {split: _dump_split(dump, split, shards_dir, codecs) for split, dump in dumps.items()}
+    return {split: _dump_split(dump, split, shards_dir, codecs, check) for split, dump in dumps.items()}
 
 
 def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
@@ -100,20 +120,24 @@ def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
 
 
 def _dump_split(
-    dump: "_Dump", split: str, shards_dir: Path, codecs: dict[float, Codec]
+    dump: "_Dump", split: str, shards_dir: Path, codecs: dict[float, Codec], check: Callable[[], None]
 ) -> list[dict[str, Any]]:
     num_frames = [dump.num_frames(sample) for sample in dump.samples]
     plan = plan_shards(num_frames, dump.config.frames_a_shard)
     names = [f"{split}-{number:06d}.tar" for number in range(len(plan))]
+    # A shard is published whole or not at all, so one that is there is complete; but a codebook that was lost
+    # and learnt again may be another one.
+    there = [shards_dir / name for name in names if (shards_dir / name).is_file()]
+    for path in [path for path in there if not is_written_by(path, codecs)]:
+        say(f"  {path.name}: written with another codebook; it is made again")
+        path.unlink()
     done = sum((shards_dir / name).is_file() for name in names)
     if done:
         say(f"  {split}: {done} of {len(names)} shards are there already")
     extension = next(iter(codecs.values())).extension
     planned = dict(zip(names, plan, strict=True))
-    # A shard is published whole or not at all, so one that is there is complete.
     for name in track(share_out(shards_dir, names), f"soft targets {split}", len(names) - done, "shard"):
-        computed = (dump.compute(dump.samples[number], codecs) for number in planned[name])
-        write_shard(shards_dir / name, computed, extension)
+        write_shard(shards_dir / name, dump.compute_all(planned[name], codecs, check), extension)
     return [
         {
             "file": name,
@@ -150,6 +174,14 @@ class _Dump:
     def _pdf_ids_of(self, number: int) -> np.ndarray:
         return self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
 
+    def compute_all(
+        self, numbers: range, codecs: dict[float, Codec], check: Callable[[], None]
+    ) -> Iterator[SoftTargetSample]:
+        """The samples of a shard; the check comes last, when the shard is about to be published."""
+        for number in numbers:
+            yield self.compute(self.samples[number], codecs)
+        check()
+
     def ask(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
         """The teachers about an utterance."""
         return ask_teachers(self.model, frames, temperatures, self.config.average)
@@ -175,13 +207,16 @@ class _Dump:
 
 
 def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
-    """Files of the dump that are not what features, alignments and teachers of the experiment give.
+    """Files that do not go together: a dump, and the teachers, features and alignments of its experiment.
 
-    The lengths of all utterances are compared, and every byte of a few from all over each split. Another kind
-    of machine may round otherwise, and then a few bytes differ.
+    Compared are the identity of teachers and tied states, the lengths of all utterances, and of a few from
+    all over each split what the teachers say of them now.
     """
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     reader = ShardReader(shards_dir)
+    for what, path in (("teachers", "teachers/model.safetensors"), ("tied_states", "align/tied_states.json")):
+        if hash_file(experiment.dir / path) != reader.index[what]["sha256"]:
+            return [Damage(experiment.dir / path, "not the file that the shards were made from")]
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     codecs = {t: reader.open_codec(t) for t in recipe.soft_targets.temperatures}
     damage = []
@@ -206,18 +241,27 @@ def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
 
 
 def _is_stored(expected: SoftTargetSample, reader: ShardReader, shard: dict[str, Any], place: int) -> bool:
-    """Whether a sample is what is stored at its place in a shard."""
+    """Whether a sample is what is stored at its place in a shard, but for how machines round."""
     for temperature, content in expected.soft_targets.items():
         found = next(islice(reader.samples(shard, temperature), place, None))
-        is_same = (
-            found.id == expected.id
-            and np.array_equal(found.features, expected.features)
-            and np.array_equal(found.records, expected.records)
-            and found.soft_targets[temperature] == content
-        )
-        if not is_same:
+        if found.id != expected.id or not np.array_equal(found.records["pdf_id"], expected.records["pdf_id"]):
+            return False
+        if not np.allclose(found.features, expected.features, atol=0.01):
+            return False
+        codec = reader.open_codec(temperature)
+        stored = codec.decode(found.soft_targets[temperature], len(found.features))
+        wanted = codec.decode(content, len(found.features))
+        if _find_distance(stored, wanted, reader.num_pdfs) > MOST_DISTANCE:
             return False
     return True
+
+
+def _find_distance(one: SoftTargets, other: SoftTargets, num_pdfs: int) -> float:
+    """Mean over frames of the total variation, from 0 to 1."""
+    everything = torch.arange(len(one))[None]
+    uniform = torch.full((1, len(one), num_pdfs), 1 / num_pdfs)
+    told = [fill_in(targets.take(everything), uniform) for targets in (one, other)]
+    return float((told[0] - told[1]).abs().sum(2).mean() / 2)
 
 
 def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
@@ -225,6 +269,8 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     dump = _Dump(recipe, experiment, "train", model)
     wanted = 60 * minutes / recipe.features.frame_shift_s
+    if not 0 < minutes < math.inf:
+        raise ContractError(f"plan: --minutes is {minutes:g}, expected some minutes of speech, such as 5")
     utterances = spread_utterances(np.diff(dump.store.starts), wanted)
     if len(utterances) < 2:
         raise ContractError(
@@ -241,7 +287,11 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
         averages,
         (time.perf_counter() - start) / num_frames,
     )
-    corpus_frames = (1 + recipe.soft_targets.num_views) * dump.store.num_frames
-    planner = Planner(sample, recipe.student_model, recipe.student.training, temperature, corpus_frames)
+    dev_frames = FrameStore(experiment.stage_dir("features"), "dev").num_frames
+    corpus_frames = (1 + recipe.soft_targets.num_views) * dump.store.num_frames + dev_frames
+    num_temperatures = len(recipe.soft_targets.temperatures)
+    planner = Planner(
+        sample, recipe.student_model, recipe.student.training, temperature, corpus_frames, num_temperatures
+    )
     say(f"  {num_frames:,} frames asked, half of them measured; {corpus_frames:,} to be dumped")
     return [planner.measure(config) for config in track(LADDER, "codecs", unit="codec")]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment, hash_file, write_json
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
@@ -51,7 +52,7 @@ def distill(
         config=config.training,
         objective=Objective(config.hard_weight, config.temperature),
         train_frames=train_frames,
-        dev_frames=shards.load("dev", config.temperature),
+        dev_frames=shards.load("dev", None),
         # One seed for all: the students differ in nothing but the hard weight.
         seeds=[config.seed] * len(config.hard_weight),
         names=names,
@@ -89,7 +90,7 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
     Raises:
         ContractError: no shards, or damaged ones.
         DownloadError: they cannot be fetched.
-        ExperimentError: the folder is in use, or cannot be written.
+        ExperimentError: the folder is in use, cannot be written, or has a model of another kind.
     """
     folder = Experiment(out.absolute())
     with folder.locked():
@@ -105,10 +106,14 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
             "index_sha256": hash_file(shards_dir / "index.json"),
         }
         record, model_path = folder.dir / "student.json", folder.dir / "model.safetensors"
+        ours = [folder.dir / name for name in ("model.safetensors", "curves.json", "checkpoint.safetensors")]
+        others = [path for path in ours if path.is_file() and not record.is_file()]
+        if others:
+            raise ExperimentError(f"{others[0]}: not of a distill command; choose another folder with --out")
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked:
             # What an earlier command left here, with other settings or shards, is none of this one's.
-            for name in ("model.safetensors", "curves.json", "checkpoint.safetensors"):
-                (folder.dir / name).unlink(missing_ok=True)
+            for path in ours:
+                path.unlink(missing_ok=True)
             write_json(record, asked)
         if model_path.is_file():
             say(f"{model_path} is there already, from the same shards and settings")

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LEASE_S = 60.0
+# File systems of networks may show a file's time of change a minute late.
+LEASE_S = 300.0
 POLL_S = 1.0
 
 
@@ -45,9 +46,9 @@ def share_out(folder: Path, names: Sequence[str], lease_s: float = LEASE_S) -> I
             time.sleep(POLL_S)
 
 
-def drop_claims(folder: Path) -> None:
-    """Remove what workers that died left behind."""
-    for path in folder.glob(".*.claim"):
+def drop_leftovers(folder: Path) -> None:
+    """Remove what workers left behind that died, or are at what nobody waits for; all files are there."""
+    for path in folder.glob(".*"):
         path.unlink(missing_ok=True)
 
 
@@ -71,18 +72,18 @@ def _take(path: Path, lease_s: float) -> bool:
     """Whether the claim is ours now."""
     # Linked, so that a claim always tells whose it is, even if its worker is killed right now.
     signed = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    signed.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
+    signed.write_text(f"{_name_machine()} {os.getpid()}\n", encoding="utf-8")
     try:
         for _ in range(2):
             with suppress(FileExistsError):
-                path.hardlink_to(signed)
+                _link(signed, path)
                 return True
             if _age(path) < lease_s and not _is_orphaned(path):
                 return False
             path.unlink(missing_ok=True)
         return False
     finally:
-        signed.unlink()
+        signed.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> float:
@@ -97,13 +98,32 @@ def _age(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
+def _link(signed: Path, path: Path) -> None:
+    """Raises:
+    FileExistsError: there is a claim already.
+    """
+    try:
+        path.hardlink_to(signed)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with path.open("x", encoding="utf-8") as claim:
+            claim.write(signed.read_text(encoding="utf-8"))
+
+
+def _name_machine() -> str:
+    """Host, and where there is such the space of process numbers, which containers do not share."""
+    space = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()}/{space.stat().st_ino if space.exists() else 0}"
+
+
 def _is_orphaned(path: Path) -> bool:
     """Whether the claim names a process of this machine that is no more."""
     try:
-        host, pid = path.read_text(encoding="utf-8").split()
+        machine, pid = path.read_text(encoding="utf-8").split()
         os.kill(int(pid), 0)
     except ProcessLookupError:
-        return host == socket.gethostname()
+        return machine == _name_machine()
     except (OSError, ValueError):  # it is gone, or of another user's process
         return False
     return False
@@ -111,5 +131,5 @@ def _is_orphaned(path: Path) -> bool:
 
 def _keep_young(path: Path, interval_s: float, done: threading.Event) -> None:
     while not done.wait(interval_s):
-        if path.is_file():  # taken over by another worker, and removed, if we were asleep for too long
-            path.touch()
+        with suppress(FileNotFoundError):  # taken over by another worker, if we were asleep for too long
+            os.utime(path)

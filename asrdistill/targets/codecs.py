@@ -40,6 +40,7 @@ class SampledConfig(Config):
     num_draws: int = Field(16, ge=1, description="draws a frame")
 
 
+TRANSFORM_EXTENSION = "transform"
 CodecConfig = Annotated[
     DenseConfig | TopKConfig | SampledConfig | TransformConfig, Field(discriminator="kind")
 ]
@@ -50,9 +51,11 @@ class Codec(ABC):
 
     Attributes:
         extension: of its files.
+        fingerprint: what all its files begin with; those that do not are another codec's.
     """
 
     extension = "npy"
+    fingerprint = b""
 
     @abstractmethod
     def encode(self, soft_targets: np.ndarray, rng: np.random.Generator) -> bytes:
@@ -141,10 +144,10 @@ class SampledCodec(Codec):
 class TransformCodec(Codec):
     """See `TransformConfig`."""
 
-    extension = "transform"
+    extension = TRANSFORM_EXTENSION
 
     def __init__(self, codebook: Codebook, tempering: float) -> None:
-        self.codebook = codebook
+        self.codebook, self.fingerprint = codebook, codebook.fingerprint
         self.basis = LogBasis(tempering * codebook.basis.mean, tempering * codebook.basis.components)
 
     def encode(self, soft_targets: np.ndarray, rng: np.random.Generator) -> bytes:
@@ -152,6 +155,11 @@ class TransformCodec(Codec):
 
     def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
         return LowRankTargets(self.codebook.decode(content, num_frames).coefficients, self.basis)
+
+
+def extension_of(config: CodecConfig) -> str:
+    """Of the files of a codec."""
+    return TRANSFORM_EXTENSION if config.kind == "transform" else Codec.extension
 
 
 def open_codec(config: CodecConfig, codebook_path: Path, tempering: float = 1.0) -> Codec:

@@ -12,6 +12,8 @@ from asrdistill.experiment import hash_file
 def fetch_shards(url: str, shards_dir: Path) -> None:
     """Fetch a dump; its index comes last into the folder, so that a folder with one is complete.
 
+    What is there of another dump of the same names goes.
+
     Args:
         url: of the folder with `index.json`.
         shards_dir: where it is to be.
@@ -22,12 +24,16 @@ def fetch_shards(url: str, shards_dir: Path) -> None:
     """
     base, incoming = url.rstrip("/"), shards_dir / "incoming.json"
     shards_dir.mkdir(parents=True, exist_ok=True)
+    incoming.with_name(incoming.name + ".part").unlink(missing_ok=True)  # perhaps of another dump
     fetch_file(f"{base}/index.json", None, incoming)
+    index_path = shards_dir / "index.json"
+    if index_path.is_file() and index_path.read_bytes() != incoming.read_bytes():
+        index_path.unlink()
     for name, sha256 in _list_files(incoming, base).items():
         path = shards_dir / name
         if not path.is_file() or hash_file(path) != sha256:
             fetch_file(f"{base}/{name}", sha256, path, "sha256")
-    incoming.replace(shards_dir / "index.json")
+    incoming.replace(index_path)
 
 
 def _list_files(index_path: Path, base: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ from asrdistill.targets.codecs import (
     TopKConfig,
     open_codec,
 )
-from asrdistill.targets.shards import count_bytes_in_tar
+from asrdistill.targets.shards import FRAME_RECORD, count_bytes_in_tar
 from asrdistill.targets.transform import TransformConfig, learn_codebook
 
 LADDER: tuple[CodecConfig, ...] = (
@@ -44,6 +44,7 @@ LADDER: tuple[CodecConfig, ...] = (
     *(TransformConfig(step=step) for step in (0.1, 0.05, 0.03, 0.02)),
 )
 LEAST_COUNTED = 1e-7
+NPY_HEADER = 128
 # Degrees; what a codec is to stay below where no budget is given.
 DEFAULT_ANGLE = 5.0
 # Passes over its half of the sample after which the student's gradient is looked at.
@@ -72,8 +73,8 @@ class Cost:
     Attributes:
         codec: with its settings.
         bytes_a_frame: of soft targets, headers of the tar included.
-        size_bytes: of the corpus's soft targets, codebook included.
-        seconds: to dump them, teachers included.
+        size_bytes: of the whole dump: soft targets of all temperatures, codebooks, features and hard targets.
+        seconds: to make it, teachers included.
         divergence: mean Kullback-Leibler divergence of what is told from dense, nats; None where pdf-ids with
             probability are told to have none.
         retained_mass: mean probability of the pdf-ids that are kept.
@@ -101,14 +102,17 @@ class Planner:
         training: TrainingConfig,
         temperature: float,
         corpus_frames: int,
+        num_temperatures: int = 1,
     ) -> None:
         """Args:
         sample: of at least two utterances.
         model_config: the student's architecture.
         training: how it is trained.
         temperature: T of the sample's averages.
-        corpus_frames: frames that the dump would have, views included.
+        corpus_frames: frames that the dump would have, dev and views included.
+        num_temperatures: of which soft targets would be stored.
         """
+        self.num_temperatures = num_temperatures
         self.temperature, self.corpus_frames, self.sample = temperature, corpus_frames, sample
         halves = [range(start, len(sample.frames), 2) for start in (0, 1)]
         self.learnt, self.measured = ([sample.averages[n] for n in half] for half in halves)
@@ -143,10 +147,13 @@ class Planner:
                 learn_codebook(self.learnt, codec_config).write(path)
             codec = open_codec(codec_config, path)
             codebook_bytes = path.stat().st_size if path.is_file() else 0
-        rng, start = np.random.default_rng(0), time.perf_counter()
+        rng = np.random.default_rng(0)
+        codec.encode(self.measured[0], rng)  # what is compiled at the first call is no part of the time
+        start = time.perf_counter()
         contents = [codec.encode(dense, rng) for dense in self.measured]
         num_frames = sum(map(len, self.measured))
-        seconds = (time.perf_counter() - start) / num_frames + self.sample.seconds_a_frame
+        encoding = (time.perf_counter() - start) / num_frames
+        seconds = encoding * self.num_temperatures + self.sample.seconds_a_frame
         parts = [
             codec.decode(content, len(dense)) for content, dense in zip(contents, self.measured, strict=True)
         ]
@@ -156,13 +163,23 @@ class Planner:
         return Cost(
             codec_config,
             bytes_a_frame,
-            bytes_a_frame * self.corpus_frames + codebook_bytes,
+            (bytes_a_frame * self.num_temperatures + self._other_bytes_a_frame()) * self.corpus_frames
+            + codebook_bytes * self.num_temperatures,
             seconds * self.corpus_frames,
             divergence,
             retained_mass,
             same_winner,
             _angle(self.gradient, self._gradient(targets)),
         )
+
+    def _other_bytes_a_frame(self) -> float:
+        """Of features, and of hard targets and disagreement."""
+        sizes = [
+            count_bytes_in_tar(NPY_HEADER + frames.nbytes)
+            + count_bytes_in_tar(NPY_HEADER + FRAME_RECORD.itemsize * len(frames))
+            for frames in self.frames
+        ]
+        return sum(sizes) / sum(map(len, self.frames))
 
     def _compare(self, targets: SoftTargets) -> tuple[float | None, float, float]:
         """Divergence, retained mass and share of the same winners."""
@@ -249,6 +266,8 @@ def _label(frames: Sequence[np.ndarray], targets: SoftTargets) -> LabelledFrames
 
 def _angle(one: torch.Tensor, other: torch.Tensor) -> float:
     cosine = float(one @ other / (one.norm() * other.norm()))
+    if math.isnan(cosine):
+        return math.nan
     return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
 
 

@@ -13,14 +13,14 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asrdistill.config import Config
@@ -30,7 +30,15 @@ from asrdistill.features.perturbation import PerturbationConfig
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.targets.averaging import BYTE, Average
-from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, load_array, open_codec, save_array
+from asrdistill.targets.codecs import (
+    Codec,
+    CodecConfig,
+    DenseConfig,
+    extension_of,
+    load_array,
+    open_codec,
+    save_array,
+)
 
 SCHEMA = 2
 FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("divergence", "u1")])
@@ -61,6 +69,13 @@ class SoftTargetsConfig(Config):
     seed: int = Field(1, ge=0, description="of the perturbations")
     codec: CodecConfig = Field(DenseConfig(), description="how soft targets are written down")
     frames_a_shard: int = Field(100_000, ge=1, description="a shard is closed when it holds this many frames")
+
+    @model_validator(mode="after")
+    def _check_temperatures(self) -> Self:
+        names = [f"{temperature:g}" for temperature in self.temperatures]
+        if len(set(names)) < len(names):
+            raise ValueError(f"temperatures are {', '.join(names)}: each is to be given once")
+        return self
 
     @property
     def serves_any_temperature(self) -> bool:
@@ -187,6 +202,21 @@ def read_index(path: Path) -> dict[str, Any]:
     return index
 
 
+def is_written_by(path: Path, codecs: Mapping[float, Codec]) -> bool:
+    """Whether a shard's soft targets were written by these codecs, with the codebooks that they have."""
+    missing = {f"{_name(t)}.{codec.extension}": codec.fingerprint for t, codec in codecs.items()}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            content, extension = tar.extractfile(member), member.name.partition(".")[2]
+            if content is not None and extension in missing:
+                fingerprint = missing.pop(extension)
+                if content.read(len(fingerprint)) != fingerprint:
+                    return False
+            if not missing:
+                return True
+    return False
+
+
 def count_bytes_in_tar(size_bytes: int) -> int:
     """What a file of this size takes in a tar: a header, and whole blocks."""
     return tarfile.BLOCKSIZE * (1 + -(-size_bytes // tarfile.BLOCKSIZE))
@@ -210,6 +240,8 @@ class ShardReader:
         ContractError: no index, or one that this version cannot read.
         """
         self.shards_dir = shards_dir
+        self._checked: dict[str, tuple[int, int, str]] = {}
+        self._codecs: dict[float, Codec] = {}
         self.index = read_index(shards_dir / "index.json")
         try:
             self.codec_config: CodecConfig = TypeAdapter(CodecConfig).validate_python(self.index["codec"])
@@ -238,40 +270,48 @@ class ShardReader:
         Raises:
             ContractError: that temperature is not stored, or the codebook is not what the index says.
         """
-        stored = self._stored_temperature(temperature)
-        path = codebook_path(self.shards_dir, stored)
-        sha256 = self.index["codebooks"].get(path.name)
-        if sha256:
-            self.check_file(path.name, sha256)
-        return open_codec(self.codec_config, path, stored / temperature)
+        if temperature not in self._codecs:
+            stored = self._stored_temperature(temperature)
+            path = codebook_path(self.shards_dir, stored)
+            sha256 = self.index["codebooks"].get(path.name)
+            if sha256:
+                self.check_file(path.name, sha256)
+            self._codecs[temperature] = open_codec(self.codec_config, path, stored / temperature)
+        return self._codecs[temperature]
 
     def _stored_temperature(self, temperature: float) -> float:
-        """That from which targets at T are made."""
+        """That from which targets at T are made; of several the lowest, whose errors grow least."""
         temperatures: list[float] = self.index["temperatures"]
         if temperature in temperatures:
             return temperature
         if self.index["average"] == "geometric" and self.codec_config.kind == "transform":
-            return temperatures[0]
+            return min(temperatures)
         raise ContractError(
             f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: "
             f"T={', '.join(f'{t:g}' for t in temperatures)}; {WHY_NOT_ANY} and dump again"
         )
 
-    def samples(self, shard: dict[str, Any], temperature: float) -> Iterator[SoftTargetSample]:
+    def samples(self, shard: dict[str, Any], temperature: float | None) -> Iterator[SoftTargetSample]:
         """The utterances of a shard, streamed by webdataset, in the order of the dump.
+
+        Args:
+            shard: as the index describes it.
+            temperature: of the soft targets; None: without any.
 
         Raises:
             ContractError: the shard is missing or not what the index says.
         """
-        stored = self._stored_temperature(temperature)
-        extension = f"{_name(stored)}.{self.open_codec(stored).extension}"
+        wanted = {}
+        if temperature is not None:
+            stored = self._stored_temperature(temperature)
+            wanted[temperature] = f"{_name(stored)}.{extension_of(self.codec_config)}"
         self.check_file(shard["file"], shard["sha256"])
         for item in _read_tar(self.shards_dir / shard["file"]):
             yield SoftTargetSample(
                 unquote(item["__key__"]),
                 load_array(item["features.npy"]),
                 load_array(item["frames.npy"]),
-                {temperature: item[extension]},
+                {asked: item[extension] for asked, extension in wanted.items()},
             )
 
     def check_file(self, name: str, sha256: str) -> None:
@@ -281,31 +321,42 @@ class ShardReader:
         path = self.shards_dir / name
         if not path.is_file():
             raise ContractError(f"shard {path}: not found, the index names it; {REPAIR}")
+        status = path.stat()
+        seen = (status.st_size, status.st_mtime_ns, sha256)
+        if self._checked.get(name) == seen:  # in an earlier epoch
+            return
         if hash_file(path) != sha256:
             raise ContractError(
                 f"shard {path}: its SHA-256 is not the one in index.json: damaged or replaced; {REPAIR}"
             )
+        self._checked[name] = seen
 
-    def load(self, split: str, temperature: float, weighting: Weighting = "none") -> LabelledFrames:
-        """All frames of a split in memory."""
+    def load(self, split: str, temperature: float | None, weighting: Weighting = "none") -> LabelledFrames:
+        """All frames of a split in memory; without temperature, with hard targets alone."""
         return self.load_shards(split, range(len(self.index["splits"][split])), temperature, weighting)
 
     def load_shards(
-        self, split: str, numbers: Sequence[int], temperature: float, weighting: Weighting = "none"
+        self,
+        split: str,
+        numbers: Sequence[int],
+        temperature: float | None,
+        weighting: Weighting = "none",
     ) -> LabelledFrames:
         """The frames of some shards of a split in memory, shard after shard."""
-        codec = self.open_codec(temperature)
+        codec = None if temperature is None else self.open_codec(temperature)
         features, records, soft = [], [], []
         for number in numbers:
             for sample in self.samples(self.index["splits"][split][number], temperature):
                 features.append(sample.features)
                 records.append(sample.records)
-                soft.append(codec.decode(sample.soft_targets[temperature], len(sample.features)))
+                if codec and temperature is not None:
+                    soft.append(codec.decode(sample.soft_targets[temperature], len(sample.features)))
         starts = np.cumsum([0, *map(len, features)])
         joined = np.concatenate(records)
         pdf_ids = np.ascontiguousarray(joined["pdf_id"])
         weights = self._weigh(joined, weighting)
-        return LabelledFrames(np.concatenate(features), starts, pdf_ids, soft[0].join(soft), weights)
+        joined_soft = soft[0].join(soft) if soft else None
+        return LabelledFrames(np.concatenate(features), starts, pdf_ids, joined_soft, weights)
 
     def _weigh(self, records: np.ndarray, weighting: Weighting) -> np.ndarray | None:
         """How much each frame counts, float32 from 0 to 1."""
@@ -315,9 +366,8 @@ class ShardReader:
 
     def count_votes(self, split: str) -> list[dict[str, float]]:
         """Of each number of votes the share of frames, and their mean divergence from 0 to 1."""
-        temperature = self.index["temperatures"][0]
-        samples = [s for shard in self.index["splits"][split] for s in self.samples(shard, temperature)]
-        records = np.concatenate([sample.records for sample in samples])
+        shards = self.index["splits"][split]
+        records = np.concatenate([s.records for shard in shards for s in self.samples(shard, None)])
         counted = [(int(votes), records[records["votes"] == votes]) for votes in np.unique(records["votes"])]
         return [
             {

@@ -14,6 +14,7 @@ own, half the weighted squared error is the Kullback-Leibler divergence, but for
 Shapes: N frames, P pdf-ids, R components, L frames of a block.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +85,15 @@ class Codebook:
         matrix: np.ndarray = dct(np.eye(self.block_frames), axis=0, norm="ortho").astype(np.float32)
         return matrix
 
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """What soft targets begin with that were written with this codebook, 4 bytes.
+
+        A codebook that is learnt again may be another one: the last bit of a sum decides between components
+        that are nearly alike. Nothing else would tell that what it decodes is rubbish.
+        """
+        return hashlib.sha256(self._serialize()).digest()[:4]
+
     def encode(self, soft_targets: np.ndarray) -> bytes:
         """Write the soft targets of an utterance, float32 (N, P)."""
         deviations = _center(torch.from_numpy(soft_targets), torch.from_numpy(self.priors)) - self.basis.mean
@@ -91,16 +101,18 @@ class Codebook:
         blocks = self._cosines @ _cut_into_blocks(projected.numpy(), self.block_frames)
         kept = blocks[:, self.coded[:, 0], self.coded[:, 1]]
         integers = quantize(kept.ravel(), self.step)
-        return encode(integers, np.tile(self.classes, len(blocks)), self.tables)
+        return self.fingerprint + encode(integers, np.tile(self.classes, len(blocks)), self.tables)
 
     def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
         """Read those of an utterance.
 
         Raises:
-            ValueError: not what was written for so many frames.
+            ValueError: not what was written with this codebook for so many frames.
         """
+        if not content.startswith(self.fingerprint):
+            raise ValueError("they were written with another codebook")
         num_blocks = -(-num_frames // self.block_frames)
-        integers = decode(content, np.tile(self.classes, num_blocks), self.tables)
+        integers = decode(content[len(self.fingerprint) :], np.tile(self.classes, num_blocks), self.tables)
         blocks = np.zeros((num_blocks, self.block_frames, len(self.components)), np.float32)
         blocks[:, self.coded[:, 0], self.coded[:, 1]] = integers.reshape(num_blocks, -1) * np.float32(
             self.step
@@ -110,6 +122,10 @@ class Codebook:
 
     def write(self, path: Path) -> None:
         """Publish it; the same codebook gives the same bytes."""
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self._serialize())
+
+    def _serialize(self) -> bytes:
         arrays = {
             "mean": self.mean,
             "components": self.components,
@@ -121,8 +137,7 @@ class Codebook:
             "step": np.array([self.step]),
             "block_frames": np.array([self.block_frames]),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def read(cls, path: Path) -> "Codebook":
@@ -174,7 +189,8 @@ def _find_components(weighted: torch.Tensor, most: int) -> torch.Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, _, directions = torch.svd_lowrank(weighted, q=min(most, *weighted.shape), niter=4)
-    return directions.T
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return (directions * largest.sign()).T
 
 
 def _cut_into_blocks(rows: np.ndarray, block_frames: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +13,12 @@ from typing import Any
 
 import pytest
 
+from asrdistill.errors import ExperimentError
+from asrdistill.nn.checkpoint import load_model
+from asrdistill.pipeline import open_experiment
+from asrdistill.stages import soft_targets
 from asrdistill.targets import claims
-from asrdistill.targets.claims import drop_claims, share_out
+from asrdistill.targets.claims import drop_leftovers, share_out
 
 Command = Callable[..., Any]  # gives the Outcome of conftest.py
 NAMES = [f"{number:02d}" for number in range(12)]
@@ -66,7 +69,7 @@ def test_the_claim_of_a_dead_worker_is_taken_over_when_it_is_old(tmp_path: Path)
     assert not claim.exists()
 
 
-@pytest.mark.parametrize(("host", "is_taken"), [(socket.gethostname(), True), ("elsewhere", False)])
+@pytest.mark.parametrize(("host", "is_taken"), [(claims._name_machine(), True), ("elsewhere/0", False)])
 def test_the_claim_of_a_process_that_is_no_more_is_taken_over_at_once(
     tmp_path: Path, host: str, is_taken: bool
 ) -> None:
@@ -113,32 +116,55 @@ def test_a_failure_gives_the_claim_back(tmp_path: Path) -> None:
 def test_claims_left_behind_are_dropped(tmp_path: Path) -> None:
     (tmp_path / ".a.claim").touch()
     (tmp_path / "a").touch()
-    drop_claims(tmp_path)
+    drop_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.end_to_end
-def test_three_workers_dump_the_same_bytes(
+def test_helpers_dump_the_same_bytes_while_the_run_is_away(
     transformed: Path, tmp_path: Path, tiny_recipe: Path, asrdistill: Command
 ) -> None:
-    """One runs the stage, two help; and help is refused where no stage is under way."""
+    """It is killed as soon as its stage is under way; two helpers make all shards, and it the index."""
     copy = tmp_path / "tiny"
     shutil.copytree(transformed, copy)
     assert "not under way" in asrdistill("dump", copy).error
     words = ("--set", "soft_targets.codec={kind: transform}", "--stage", "soft-targets")
+    run = ["run", tiny_recipe, "--exp", copy, *words]
     base = [sys.executable, "-m", "asrdistill"]
-    run = [*base, "run", tiny_recipe, "--exp", copy, *words, "--force", "soft-targets"]
-    processes = [subprocess.Popen(run, stderr=subprocess.PIPE)]
-    progress = copy / "soft_targets/progress.json"
-    while not progress.is_file() or (copy / "soft_targets/stamp.json").is_file():
-        assert processes[0].poll() is None
-        time.sleep(0.02)
-    processes += [subprocess.Popen([*base, "dump", copy], stderr=subprocess.PIPE) for _ in range(2)]
-    for process in processes:
-        _, told = process.communicate(timeout=300)
-        assert process.returncode == 0 or b"not under way" in told, told
+    process = subprocess.Popen([*base, *run, "--force", "soft-targets"], stderr=subprocess.PIPE)
+    progress, shards_dir = copy / "soft_targets/progress.json", copy / "soft_targets/shards"
+    while not progress.is_file():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    helpers = [subprocess.Popen([*base, "dump", copy], stderr=subprocess.PIPE) for _ in range(2)]
+    for helper in helpers:
+        _, told = helper.communicate(timeout=300)
+        assert helper.returncode == 0, told
+    names = {path.name for path in (transformed / "soft_targets/shards").iterdir()}
+    assert {path.name for path in shards_dir.iterdir() if path.name[0] != "."} == names - {"index.json"}
+    outcome = asrdistill(*run)
+    assert outcome.status == 0
+    assert outcome.stderr.count("shards are there already") == 2
     found, expected = (
         {path.name: path.read_bytes() for path in (folder / "soft_targets/shards").iterdir()}
         for folder in (copy, transformed)
     )
     assert found == expected
+
+
+@pytest.mark.end_to_end
+def test_a_helper_of_a_run_that_was_begun_anew_publishes_nothing(transformed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny"
+    shutil.copytree(transformed, copy)
+    experiment, recipe = open_experiment(copy)
+    model, _ = load_model(copy / "teachers/model.safetensors")
+    shutil.rmtree(copy / "soft_targets/shards")
+
+    def check() -> None:
+        raise ExperimentError("begun anew")
+
+    with pytest.raises(ExperimentError, match="begun anew"):
+        soft_targets.dump_shards(recipe, experiment, model, check)
+    assert not list((copy / "soft_targets/shards").glob("*.tar"))

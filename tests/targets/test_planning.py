@@ -41,7 +41,9 @@ def test_dense_targets_cost_two_bytes_a_pdf_id_and_lose_nothing(planner: Planner
     cost = planner.measure(DenseConfig())
     size = 128 + 2 * NUM_PDFS * 60
     assert cost.bytes_a_frame == pytest.approx(512 * (1 + -(-size // 512)) / 60)
-    assert cost.size_bytes == pytest.approx(CORPUS_FRAMES * cost.bytes_a_frame)
+    # Features and records have a header of 128 bytes and whole blocks of 512, after a header of 512, too.
+    others = 512 * (1 + 2) + 512 * (1 + 1)
+    assert cost.size_bytes == pytest.approx(CORPUS_FRAMES * (cost.bytes_a_frame + others / 60))
     assert cost.seconds > CORPUS_FRAMES * 1e-4
     assert cost.divergence == pytest.approx(0, abs=1e-5)
     assert (cost.retained_mass, cost.same_winner) == (pytest.approx(1, abs=1e-3), pytest.approx(1, abs=0.01))
@@ -125,4 +127,5 @@ def test_the_command_prints_a_ladder_and_a_setting(finished: Path, asrdistill: C
         "no codec is within the budget"
         in asrdistill("plan", finished, "--minutes", "0.5", "--max-gb", "0").stdout
     )
+    assert "--minutes is nan" in asrdistill("plan", finished, "--minutes", "nan").error
     assert "take more --minutes" in asrdistill("plan", finished, "--minutes", "0.001").error

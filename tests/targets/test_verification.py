@@ -1,14 +1,18 @@
 """A dump that was tampered with, flipped bit by flipped bit, is seen, and repaired to the byte."""
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from asrdistill.targets.transform import Codebook
 from asrdistill.targets.verification import find_damage
 
 pytestmark = pytest.mark.end_to_end
@@ -70,15 +74,58 @@ def test_repair_makes_the_bytes_again(experiment: Path, asrdistill: Command) -> 
     assert asrdistill("verify", experiment).status == 0
 
 
-def test_shards_of_other_teachers_are_found(experiment: Path, asrdistill: Command) -> None:
-    """Whose checksums are right."""
+def test_other_teachers_are_found_and_whole_shards_kept(experiment: Path, asrdistill: Command) -> None:
     path = experiment / "teachers/model.safetensors"
     content = bytearray(path.read_bytes())
     content[-4000:] = bytes(4000)  # of float32 weights
     path.write_bytes(content)
     outcome = asrdistill("verify", experiment)
     assert outcome.status == 1
+    assert outcome.stdout.startswith(f"{path}\n  not the file that the shards were made from")
+    before = read_all(experiment / "soft_targets/shards")
+    refused = asrdistill("repair", experiment)
+    assert refused.status == 1 and "stage teachers, which comes before, is not finished" in refused.error
+    assert read_all(experiment / "soft_targets/shards") == before
+
+
+def test_frames_that_changed_are_found(experiment: Path, asrdistill: Command) -> None:
+    """Of the same lengths: what the teachers say of them now is not what is stored."""
+    path = experiment / "features/dev.f16"
+    frames = np.fromfile(path, np.float16)
+    status = path.stat()
+    (frames[::-1]).tofile(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    outcome = asrdistill("verify", experiment)
+    assert outcome.status == 1
+    assert "dev-000000.tar" in outcome.stdout
     assert "the teachers of this experiment give other targets" in outcome.stdout
+    refused = asrdistill("repair", experiment)
+    assert refused.status == 1 and "no shard is damaged, but" in refused.error
+
+
+def test_shards_of_a_codebook_that_was_lost_are_made_again(experiment: Path, asrdistill: Command) -> None:
+    """One that is learnt again may be another one; here it is, and nothing that it wrote not may stay."""
+    shards_dir = experiment / "soft_targets/shards"
+    whole = read_all(shards_dir)
+    path = shards_dir / "codebook_t2.safetensors"
+    codebook = Codebook.read(path)
+    replace(codebook, components=-codebook.components).write(path)
+    (shards_dir / "index.json").unlink()
+    (experiment / "soft_targets/stamp.json").rename(experiment / "stamp.json")
+    stamp = json.loads((experiment / "stamp.json").read_text())
+    origin = json.dumps(
+        [stamp["settings"], {p: was["sha256"] for p, was in stamp["reads"].items()}], sort_keys=True
+    )
+    digest = hashlib.sha256(origin.encode()).hexdigest()
+    (experiment / "soft_targets/progress.json").write_text(json.dumps({"origin": digest}))
+    words = ("--set", "soft_targets.codec={kind: transform}", "--stage", "soft-targets")
+    outcome = asrdistill("run", experiment / "recipe.yaml", "--exp", experiment, *words)
+    assert outcome.status == 0, outcome.stderr
+    assert "written with another codebook; it is made again" in outcome.stderr
+    assert asrdistill("verify", experiment).status == 0
+    found = read_all(shards_dir)
+    assert found.keys() == whole.keys()
+    assert all(found[name] != whole[name] for name in whole)
 
 
 def test_a_dump_of_other_features_is_found(experiment: Path, asrdistill: Command) -> None:
