@@ -89,8 +89,8 @@ class StudentConfig(Config):
     def _check_perturbation(self) -> Self:
         if self.training.perturbation:
             raise ValueError(
-                "student.training.perturbation is set, but stored soft targets are what the teachers said of the "
-                "frames as they are; take soft_targets.num_views, for which the teachers are asked anew"
+                "student.training.perturbation is set, but stored soft targets are what the teachers said "
+                "of the frames as they are; take soft_targets.num_views, for which they are asked anew"
             )
         return self
 

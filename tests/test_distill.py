@@ -119,7 +119,7 @@ def test_what_cannot_be_meant_is_refused(
         ),
         (
             ("--shards", shards_dir, "--set", "student.training.perturbation={}"),
-            "the teachers are asked anew",
+            "they are asked anew",
         ),
     ):
         outcome = asrdistill("distill", *words, *out)

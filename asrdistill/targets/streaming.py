@@ -10,7 +10,7 @@ from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.progress import say
 from asrdistill.targets.shards import ShardReader, Weighting
 
-# Of one pool; the next one is read meanwhile.
+# Of one pool, but at least one shard; the next one is read meanwhile.
 POOL_BYTES = 2_000_000_000
 
 
