@@ -135,7 +135,8 @@ class _Block(torch.nn.Module):
         if utterances.valid is not None:
             gated = gated * utterances.valid.view(-1, 1)
         # In float32: on some processors oneDNN never returns from a depthwise convolution of bfloat16.
-        convolved = _convolve_depthwise(gated.float(), self.taps, utterances.num_utterances).to(gated.dtype)
+        taps = self.taps.to(gated.dtype).float()
+        convolved = _convolve_depthwise(gated.float(), taps, utterances.num_utterances).to(gated.dtype)
         normalized = _normalize(convolved)
         return torch.addcmul(self.norm_bias.to(gated.dtype), normalized, self.norm_gain.to(gated.dtype))
 
