@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "[5x128]": lambda name: name == "stacked_over_sequential[5x128]",
     "waiting": lambda name: name.startswith("waiting_for_data["),
     "checkpoints": lambda name: name.startswith("checkpoint_cost["),
+    "shards": lambda name: name.startswith(("dump_", "shards_", "shard_")),
     "align_over": lambda name: name == "align_over_loglik_gemm",
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import alignment
 import checkpoints
 import plain_loop
+import shards
 import stacked
 import torch
 import train
@@ -23,7 +24,8 @@ from asrdistill.nn.precision import choose_dtype
 from asrdistill.nn.training import TrainingConfig
 
 MODULES = {
-    module.__name__: module for module in (train, stacked, plain_loop, waiting, checkpoints, alignment)
+    module.__name__: module
+    for module in (train, stacked, plain_loop, waiting, checkpoints, alignment, shards)
 }
 REHEARSAL_SHRINK = 64
 PEAK_SHAPE = (NUM_MEMBERS, 1024, 512)
