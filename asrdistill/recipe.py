@@ -72,7 +72,7 @@ class StudentConfig(Config):
     frame_weights: Weighting = Field(
         "none",
         description="how much a frame counts in training; votes: the share of teachers that agree on it; "
-        "divergence: one minus how far they are from each other; none: all the same",
+        "distance: one minus how far they are from each other; none: all the same",
     )
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")

@@ -117,7 +117,7 @@ def test_report_fits_its_schema(finished: Path) -> None:
     assert {row["votes"]: pytest.approx(row["share"]) for row in report["agreement"]} == {
         count: np.mean(votes == count) for count in (1, 2, 3) if (votes == count).any()
     }
-    assert all(0 <= row["divergence"] <= 1 for row in report["agreement"])
+    assert all(0 <= row["distance"] <= 1 for row in report["agreement"])
     assert report["language_model"] == read_json(finished / "score/language_model.json")
     assert report["language_model"]["dev_perplexity"] > 1
     for stage in list(STAGES)[:-1]:

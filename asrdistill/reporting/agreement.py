@@ -11,19 +11,18 @@ from asrdistill.reporting.svg import Ink, drawing_style, to_svg
 SIZE_IN = (3.7, 3.0)
 NOTE = (
     "Frames of dev by how many teachers find that tied state likeliest which most of them do, and the "
-    "Jensen-Shannon divergence of their posteriors there, in percent of what it can be at most."
+    "Jensen-Shannon distance of their posteriors there, in percent of what it can be at most."
 )
-COLUMNS = ("teachers that agree", "frames (%)", "divergence (%)")
+COLUMNS = ("teachers that agree", "frames (%)", "distance (%)")
 
 Agreement = Sequence[Mapping[str, Any]]
-"""Of each number of votes, ascending: `votes`, `share` of frames, mean `divergence` from 0 to 1."""
+"""Of each number of votes, ascending: `votes`, `share` of frames, mean `distance` from 0 to 1."""
 
 
 def list_agreement_rows(agreement: Agreement) -> list[tuple[str, str, str]]:
     """A row for each number of votes, as `COLUMNS` calls them."""
     return [
-        (str(row["votes"]), f"{100 * row['share']:.1f}", f"{100 * row['divergence']:.1f}")
-        for row in agreement
+        (str(row["votes"]), f"{100 * row['share']:.1f}", f"{100 * row['distance']:.1f}") for row in agreement
     ]
 
 

@@ -132,7 +132,7 @@ def build_report(
         aligner: the Gaussian mixtures of the align stage.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
-        agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "divergence".
+        agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "distance".
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
         language_model: "order", "dev_perplexity", "dev_num_oov", "train_num_oov".
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".

@@ -202,7 +202,7 @@ class _Dump:
             soft[temperature] = codec.encode(average, rng)
         records = np.empty(len(frames), FRAME_RECORD)
         records["pdf_id"] = self._pdf_ids_of(number)
-        records["votes"], records["divergence"] = opinion.votes, opinion.divergence
+        records["votes"], records["distance"] = opinion.votes, opinion.distance
         return SoftTargetSample(name, frames, records, soft)
 
 

@@ -24,13 +24,13 @@ class Opinion:
     Attributes:
         averages: float32 (T, L, P), every row sums to 1.
         votes: uint8 (L,), how many teachers find the pdf-id likeliest that most of them do; at most 255.
-        divergence: uint8 (L,), how far they are from each other: the Jensen-Shannon divergence of their
-            posteriors at the first temperature, 255 where it is the logarithm of their number, its largest.
+        distance: uint8 (L,), how far they are from each other: the root of the Jensen-Shannon divergence of
+            their posteriors at the first temperature, 255 where it is largest, the logarithm of their number.
     """
 
     averages: np.ndarray
     votes: np.ndarray
-    divergence: np.ndarray
+    distance: np.ndarray
 
 
 @torch.inference_mode()
@@ -66,7 +66,7 @@ def ask_teachers(
     return Opinion(
         torch.stack(averages).numpy(),
         _count_votes(logits.argmax(2)).clamp(max=BYTE).to(torch.uint8).numpy(),
-        (BYTE * divergence).round().clamp(0, BYTE).to(torch.uint8).numpy(),
+        (BYTE * divergence.clamp(min=0).sqrt()).round().clamp(max=BYTE).to(torch.uint8).numpy(),
     )
 
 

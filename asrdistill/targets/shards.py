@@ -2,7 +2,7 @@
 
 One sample an utterance, and one for each perturbed view of it (`<id>~view<n>`): `<key>.features.npy` float16
 (frames, bins); `<key>.frames.npy`, a record a frame: `pdf_id`, the hard target, -1 where there is none, and
-how much the teachers disagree, `votes` and `divergence` as `asrdistill.targets.averaging.Opinion` has them;
+how much the teachers disagree, `votes` and `distance` as `asrdistill.targets.averaging.Opinion` has them;
 and for every stored temperature `<key>.soft_t<T>.<extension>`, as `asrdistill.targets.codecs` wrote it. The
 key is the utterance's id, percent-encoded where webdataset could not carry it (dots, slashes).
 `index.json`, written last, is the shards' contract: what is in each, their SHA-256, the codec, and the
@@ -41,9 +41,9 @@ from asrdistill.targets.codecs import (
 )
 
 SCHEMA = 2
-FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("divergence", "u1")])
-# How much a frame counts for a student: the share of teachers that agree; one minus their divergence.
-Weighting = Literal["none", "votes", "divergence"]
+FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("distance", "u1")])
+# How much a frame counts for a student: the share of teachers that agree; one minus their distance.
+Weighting = Literal["none", "votes", "distance"]
 WHY_NOT_ANY = (
     "an average made at one temperature cannot be turned into that at another, unless soft_targets.average "
     "is geometric and the codec transform; add it to soft_targets.temperatures"
@@ -362,10 +362,10 @@ class ShardReader:
         """How much each frame counts, float32 from 0 to 1."""
         if weighting == "votes":
             return records["votes"] / np.float32(min(self.index["teachers"]["num_teachers"], BYTE))
-        return 1 - records["divergence"] / np.float32(BYTE) if weighting == "divergence" else None
+        return 1 - records["distance"] / np.float32(BYTE) if weighting == "distance" else None
 
     def count_votes(self, split: str) -> list[dict[str, float]]:
-        """Of each number of votes the share of frames, and their mean divergence from 0 to 1."""
+        """Of each number of votes the share of frames, and their mean distance from 0 to 1."""
         shards = self.index["splits"][split]
         records = np.concatenate([s.records for shard in shards for s in self.samples(shard, None)])
         counted = [(int(votes), records[records["votes"] == votes]) for votes in np.unique(records["votes"])]
@@ -373,7 +373,7 @@ class ShardReader:
             {
                 "votes": votes,
                 "share": len(frames) / len(records),
-                "divergence": float(frames["divergence"].mean() / BYTE),
+                "distance": float(frames["distance"].mean() / BYTE),
             }
             for votes, frames in counted
         ]

@@ -82,7 +82,7 @@ class Dump:
         opinion = ask_teachers(self.model, frames, (TEMPERATURE,))
         records = np.zeros(len(frames), FRAME_RECORD)
         records["pdf_id"] = opinion.averages[0].argmax(1)
-        records["votes"], records["divergence"] = opinion.votes, opinion.divergence
+        records["votes"], records["distance"] = opinion.votes, opinion.distance
         content = self.codec.encode(opinion.averages[0], np.random.default_rng(number))
         return SoftTargetSample(str(number), frames, records, {TEMPERATURE: content})
 

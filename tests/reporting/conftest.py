@@ -45,8 +45,8 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
         students=students,
         ensemble_size={"dev": make_sizes(0.0067), "test": make_sizes(0.0)},
         agreement=[
-            {"votes": 3, "share": 0.125, "divergence": 0.5},
-            {"votes": 10, "share": 0.875, "divergence": 0.0625},
+            {"votes": 3, "share": 0.125, "distance": 0.5},
+            {"votes": 10, "share": 0.875, "distance": 0.0625},
         ],
         soft_targets={
             "bytes_per_frame": 31.25,

@@ -78,10 +78,10 @@ def read_points(path: str) -> np.ndarray:
 
 
 def test_agreement_is_drawn_as_a_bar_for_each_number_of_votes() -> None:
-    rows = [{"votes": votes, "share": 0.25, "divergence": 0.1} for votes in (2, 3, 5, 10)]
+    rows = [{"votes": votes, "share": 0.25, "distance": 0.1} for votes in (2, 3, 5, 10)]
     bars = [draw_agreement(rows[:count]).count("<path") for count in (2, 4)]
     assert bars[1] - bars[0] >= 2
-    assert draw_agreement([{"votes": 1, "share": 1.0, "divergence": 0.0}]).startswith("<svg")
+    assert draw_agreement([{"votes": 1, "share": 1.0, "distance": 0.0}]).startswith("<svg")
 
 
 def test_ensemble_sizes_are_drawn_at_their_places() -> None:

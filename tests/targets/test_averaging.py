@@ -87,7 +87,7 @@ def test_bf16_teachers_are_averaged_in_float32(teachers: Dnn, frames: np.ndarray
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
 
 
-def test_votes_and_divergence_by_hand(teachers: Dnn, frames: np.ndarray) -> None:
+def test_votes_and_distance_by_hand(teachers: Dnn, frames: np.ndarray) -> None:
     opinion = ask_teachers(teachers, frames, (2.0, 1.0))
     members = [
         teachers.select_members([n]).compute_logits(frames)[0].double().numpy() for n in range(NUM_TEACHERS)
@@ -98,11 +98,12 @@ def test_votes_and_divergence_by_hand(teachers: Dnn, frames: np.ndarray) -> None
         posteriors = [scipy.special.softmax(member[frame] / 2) for member in members]
         mean = np.mean(posteriors, axis=0)
         divergence = np.mean([scipy.special.rel_entr(p, mean).sum() for p in posteriors])
-        assert opinion.divergence[frame] == pytest.approx(255 * divergence / np.log(NUM_TEACHERS), abs=0.51)
+        expected = 255 * np.sqrt(divergence / np.log(NUM_TEACHERS))
+        assert opinion.distance[frame] == pytest.approx(expected, abs=0.51)
     assert len(set(opinion.votes.tolist())) > 1
-    assert opinion.divergence.max() > 60
+    assert opinion.distance.max() > 60
 
 
 def test_a_single_teacher_agrees_with_itself(teachers: Dnn, frames: np.ndarray) -> None:
     opinion = ask_teachers(teachers.select_members([1]), frames, (2.0,))
-    assert (opinion.votes == 1).all() and (opinion.divergence == 0).all()
+    assert (opinion.votes == 1).all() and (opinion.distance == 0).all()

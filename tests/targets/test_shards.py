@@ -39,7 +39,7 @@ def draw_records(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     records = np.empty(num_frames, FRAME_RECORD)
     records["pdf_id"] = rng.integers(-1, NUM_PDFS, num_frames)
     records["votes"] = rng.integers(1, 11, num_frames)
-    records["divergence"] = rng.integers(0, 256, num_frames)
+    records["distance"] = rng.integers(0, 256, num_frames)
     return records
 
 
@@ -141,11 +141,11 @@ def test_loaded_frames_are_those_written(shards_dir: Path) -> None:
     np.testing.assert_array_equal(frames.starts, [0, *ends])
 
 
-@pytest.mark.parametrize("weighting", ["none", "votes", "divergence"])
+@pytest.mark.parametrize("weighting", ["none", "votes", "distance"])
 def test_frames_count_by_how_much_the_teachers_agree(shards_dir: Path, weighting: Weighting) -> None:
     frames = ShardReader(shards_dir).load("train", 2.5, weighting)
     records = np.concatenate([sample.records for sample in make_samples()])
-    expected = {"votes": records["votes"] / 10, "divergence": 1 - records["divergence"] / 255}
+    expected = {"votes": records["votes"] / 10, "distance": 1 - records["distance"] / 255}
     if weighting == "none":
         assert frames.weights is None
     else:
