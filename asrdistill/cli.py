@@ -305,8 +305,8 @@ def _verify(arguments: argparse.Namespace) -> None:
 def _repair(arguments: argparse.Namespace) -> None:
     from asrdistill.pipeline import repair_shards
 
-    for path in repair_shards(arguments.experiment):
-        print(f"made again: {path}")
+    repaired = repair_shards(arguments.experiment)
+    print("\n".join(f"made again: {path}" for path in repaired) or "no shard is damaged")
 
 
 def _show_states(arguments: argparse.Namespace) -> None:
