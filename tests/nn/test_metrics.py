@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from asrdistill.nn.metrics import MetricsLog
 
 NAMES = ("teacher 1", "teacher 2", "teacher 3")
+
+
+@pytest.fixture(autouse=True)
+def as_if_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard sorts files of one second and process by their number as text: 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def write(folder: Path, steps: list[int], done: int = 0, epoch: int = 0) -> None:
