@@ -80,9 +80,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     run.set_defaults(command=_run)
     status = commands.add_parser("status", help="show an experiment's stages, progress, time and disk")
-    status.add_argument(
-        "experiment", type=Path, metavar="EXP", help="experiment folder, for example exp/espeak"
-    )
+    _add_experiment(status)
     status.set_defaults(command=_show_status)
     _add_align(commands)
     _add_decode(commands)
@@ -110,14 +108,22 @@ def _run(arguments: argparse.Namespace) -> None:
 def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="YAML file, or name of one in pipelines/")
     command.add_argument("--exp", type=Path, metavar="DIR", help="experiment folder (default exp/<recipe>)")
+    _add_overrides(command, "a setting")
+
+
+def _add_overrides(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument(
         "--set",
         action="append",
         default=[],
         dest="overrides",
         metavar="KEY=VALUE",
-        help="override a setting; may be repeated",
+        help=f"override {what}; may be repeated",
     )
+
+
+def _add_experiment(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
 
 
 def _add_align(commands: Any) -> None:
@@ -139,7 +145,7 @@ def _add_decode(commands: Any) -> None:
         description="Decodes a split with weights tuned on dev: DIR/hypotheses.txt, DIR/words.ctm (NIST, "
         "with confidences) and DIR/nbest.jsonl.",
     )
-    decode.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    _add_experiment(decode)
     decode.add_argument(
         "system",
         metavar="SYSTEM",
@@ -160,7 +166,7 @@ def _add_states(commands: Any) -> None:
         "  asrdistill tied-states exp/espeak --draw IH --out IH.svg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    states.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    _add_experiment(states)
     states.add_argument("triphone", nargs="?", metavar="LEFT-PHONE+RIGHT", help="leaf, questions and count")
     states.add_argument("--draw", metavar="PHONE", help="draw the phone's trees")
     states.add_argument("--out", type=Path, metavar="SVG", help="file for the drawing (default PHONE.svg)")
@@ -182,14 +188,7 @@ def _add_distill(commands: Any) -> None:
     distill.add_argument("--shards", required=True, metavar="DIR|URL", help="folder with index.json")
     distill.add_argument("--recipe", metavar="RECIPE", help="whose settings of the student are meant (none)")
     distill.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the student")
-    distill.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="override a setting of the student; may be repeated",
-    )
+    _add_overrides(distill, "a setting of the student")
     distill.set_defaults(command=_distill)
 
 
@@ -203,7 +202,7 @@ def _add_plan(commands: Any) -> None:
         "state is still the same, and the angle between a young student's gradient and the dense one. The "
         "cheapest codec within the budget is marked: an angle below 5 degrees, if none is given.",
     )
-    plan.add_argument("experiment", type=Path, metavar="EXP", help="experiment whose teachers are trained")
+    _add_experiment(plan)
     plan.add_argument("--minutes", type=float, default=5, metavar="N", help="of speech (default: 5)")
     plan.add_argument("--max-gb", type=float, metavar="GB", help="the nearest to dense within this size")
     plan.add_argument("--max-kl", type=float, metavar="NATS", help="the smallest within this divergence")
@@ -217,7 +216,7 @@ def _add_dump(commands: Any) -> None:
         description="Makes shards that no other worker is at, until all are there: on the same machine or on "
         "any that sees the experiment's folder, as many as you like, while the soft-targets stage runs.",
     )
-    dump.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    _add_experiment(dump)
     dump.set_defaults(command=_dump)
 
 
@@ -231,7 +230,7 @@ def _add_verify(commands: Any) -> None:
     verify.add_argument("place", type=Path, metavar="EXP|DIR", help="experiment, or folder with index.json")
     verify.set_defaults(command=_verify)
     repair = commands.add_parser("repair", help="make those shards of an experiment again that are damaged")
-    repair.add_argument("experiment", type=Path, metavar="EXP", help="experiment, for example exp/espeak")
+    _add_experiment(repair)
     repair.set_defaults(command=_repair)
 
 

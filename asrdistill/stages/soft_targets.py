@@ -268,10 +268,10 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
     """Measure codecs on some minutes of the training split, for a dump of the experiment's teachers."""
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     dump = _Dump(recipe, experiment, "train", model)
-    wanted = 60 * minutes / recipe.features.frame_shift_s
     if not 0 < minutes < math.inf:
         raise ContractError(f"plan: --minutes is {minutes:g}, expected some minutes of speech, such as 5")
-    utterances = spread_utterances(np.diff(dump.store.starts), wanted)
+    wanted_frames = 60 * minutes / recipe.features.frame_shift_s
+    utterances = spread_utterances(np.diff(dump.store.starts), wanted_frames)
     if len(utterances) < 2:
         raise ContractError(
             f"plan: {minutes:g} minutes are {len(utterances)} utterance, at least two are needed: one to "

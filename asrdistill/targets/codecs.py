@@ -40,7 +40,6 @@ class SampledConfig(Config):
     num_draws: int = Field(16, ge=1, description="draws a frame")
 
 
-TRANSFORM_EXTENSION = "transform"
 CodecConfig = Annotated[
     DenseConfig | TopKConfig | SampledConfig | TransformConfig, Field(discriminator="kind")
 ]
@@ -144,7 +143,7 @@ class SampledCodec(Codec):
 class TransformCodec(Codec):
     """See `TransformConfig`."""
 
-    extension = TRANSFORM_EXTENSION
+    extension = "transform"
 
     def __init__(self, codebook: Codebook, tempering: float) -> None:
         self.codebook, self.fingerprint = codebook, codebook.fingerprint
@@ -155,11 +154,6 @@ class TransformCodec(Codec):
 
     def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
         return LowRankTargets(self.codebook.decode(content, num_frames).coefficients, self.basis)
-
-
-def extension_of(config: CodecConfig) -> str:
-    """Of the files of a codec."""
-    return TRANSFORM_EXTENSION if config.kind == "transform" else Codec.extension
 
 
 def open_codec(config: CodecConfig, codebook_path: Path, tempering: float = 1.0) -> Codec:

@@ -33,6 +33,7 @@ from asrdistill.targets.codecs import (
     SampledConfig,
     TopKConfig,
     open_codec,
+    save_array,
 )
 from asrdistill.targets.shards import FRAME_RECORD, count_bytes_in_tar
 from asrdistill.targets.transform import TransformConfig, learn_codebook
@@ -44,7 +45,6 @@ LADDER: tuple[CodecConfig, ...] = (
     *(TransformConfig(step=step) for step in (0.1, 0.05, 0.03, 0.02)),
 )
 LEAST_COUNTED = 1e-7
-NPY_HEADER = 128
 # Degrees; what a codec is to stay below where no budget is given.
 DEFAULT_ANGLE = 5.0
 # Passes over its half of the sample after which the student's gradient is looked at.
@@ -175,8 +175,8 @@ class Planner:
     def _other_bytes_a_frame(self) -> float:
         """Of features, and of hard targets and disagreement."""
         sizes = [
-            count_bytes_in_tar(NPY_HEADER + frames.nbytes)
-            + count_bytes_in_tar(NPY_HEADER + FRAME_RECORD.itemsize * len(frames))
+            count_bytes_in_tar(len(save_array(frames)))
+            + count_bytes_in_tar(len(save_array(np.empty(len(frames), FRAME_RECORD))))
             for frames in self.frames
         ]
         return sum(sizes) / sum(map(len, self.frames))

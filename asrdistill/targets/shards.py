@@ -34,7 +34,6 @@ from asrdistill.targets.codecs import (
     Codec,
     CodecConfig,
     DenseConfig,
-    extension_of,
     load_array,
     open_codec,
     save_array,
@@ -49,6 +48,10 @@ WHY_NOT_ANY = (
     "is geometric and the codec transform; add it to soft_targets.temperatures"
 )
 REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
+
+
+def _serves_any_temperature(average: Average, codec: CodecConfig) -> bool:
+    return average == "geometric" and codec.kind == "transform"
 
 
 class SoftTargetsConfig(Config):
@@ -80,7 +83,7 @@ class SoftTargetsConfig(Config):
     @property
     def serves_any_temperature(self) -> bool:
         """Whether targets at one temperature can be turned into those at another."""
-        return self.average == "geometric" and self.codec.kind == "transform"
+        return _serves_any_temperature(self.average, self.codec)
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ class ShardReader:
         temperatures: list[float] = self.index["temperatures"]
         if temperature in temperatures:
             return temperature
-        if self.index["average"] == "geometric" and self.codec_config.kind == "transform":
+        if _serves_any_temperature(self.index["average"], self.codec_config):
             return min(temperatures)
         raise ContractError(
             f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: "
@@ -304,7 +307,7 @@ class ShardReader:
         wanted = {}
         if temperature is not None:
             stored = self._stored_temperature(temperature)
-            wanted[temperature] = f"{_name(stored)}.{extension_of(self.codec_config)}"
+            wanted[temperature] = f"{_name(stored)}.{self.open_codec(temperature).extension}"
         self.check_file(shard["file"], shard["sha256"])
         for item in _read_tar(self.shards_dir / shard["file"]):
             yield SoftTargetSample(

@@ -8,7 +8,8 @@ that they have opinions.
 import shutil
 import tempfile
 import time
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +114,19 @@ def _build(setting: Setting, num_members: int) -> AcousticModel:
     return model
 
 
-def measure_dump(setting: Setting) -> Measurement:
-    """Speed of the dump over that of the teachers alone: their seconds over its."""
-    measured = Measurement()
+@contextmanager
+def _dump(setting: Setting) -> Iterator[Dump]:
+    """A dump that was made, in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:
         dump = Dump(setting, Path(folder))
         dump.write()
+        yield dump
+
+
+def measure_dump(setting: Setting) -> Measurement:
+    """Speed of the dump over that of the teachers alone: their seconds over its."""
+    measured = Measurement()
+    with _dump(setting) as dump:
         for _ in range(setting.limit_repeats(REPEATS)):
             measured.pairs.append((dump.forward(), dump.write()))
     forward_s, write_s = measured.pairs[-1]
@@ -131,18 +139,14 @@ def measure_dump(setting: Setting) -> Measurement:
 def measure_reading(setting: Setting) -> Measurement:
     """Speed of reading a shard over that of copying it: seconds of the copy over those of reading."""
     measured = Measurement()
-    with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:
-        dump = Dump(setting, Path(folder))
-        dump.write()
+    with _dump(setting) as dump:
         dump.open().load("train", TEMPERATURE)
         for _ in range(setting.limit_repeats(REPEATS)):
             start = time.perf_counter()
             shutil.copyfile(dump.path, dump.path.with_name("copy"))
             copied = time.perf_counter()
-            dump.open()
-            opened = time.perf_counter()
             ShardReader(dump.folder).load("train", TEMPERATURE)
-            measured.pairs.append((copied - start, time.perf_counter() - opened))
+            measured.pairs.append((copied - start, time.perf_counter() - copied))
         megabytes = dump.path.stat().st_size / 1e6
     measured.remark = f"{len(dump.frames) / measured.pairs[-1][1]:,.0f} frames/s, {megabytes:.0f} MB"
     return measured
@@ -151,9 +155,7 @@ def measure_reading(setting: Setting) -> Measurement:
 def measure_student(setting: Setting) -> Measurement:
     """Speed of a student's epoch over that of the same on hard targets: seconds of that over its own."""
     measured = Measurement()
-    with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:
-        dump = Dump(setting, Path(folder))
-        dump.write()
+    with _dump(setting) as dump:
         soft = dump.open().load("train", TEMPERATURE)
     hard = LabelledFrames(soft.frames, soft.starts, soft.pdf_ids)
     for frames in (hard, soft):
@@ -179,7 +181,7 @@ def _train(setting: Setting, frames: FrameSource) -> float:
 
 
 BENCHMARKS = [
-    Benchmark(name, what, against, partial(run), at_least=at_least)
+    Benchmark(name, what, against, run, at_least=at_least)
     for name, what, against, run, at_least in (
         (
             "dump_over_forward",
