@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from asrdistill.errors import ExperimentError, RecipeError
+from asrdistill.errors import ContractError, ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
@@ -191,8 +191,17 @@ def help_dump(experiment_dir: Path) -> None:
 
 
 def find_shard_damage(place: Path) -> list[Damage]:
-    """What is wrong with the shards of an experiment, or of a folder with nothing else."""
+    """What is wrong with the shards of an experiment, or of a folder with nothing else.
+
+    Raises:
+        ContractError: it is neither.
+    """
     if not (place / "recipe.yaml").is_file():
+        if not (place / "index.json").is_file():
+            raise ContractError(
+                f"{place}: neither an experiment (no recipe.yaml in it) nor a folder of shards "
+                "(no index.json); give exp/espeak, for example, or a copy of its soft_targets/shards"
+            )
         return find_damage(place)
     experiment, recipe = open_experiment(place)
     return _find_damaged_files(experiment) or soft_targets.find_differences(recipe, experiment)

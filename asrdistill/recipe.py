@@ -271,6 +271,8 @@ def _explain(error: Any) -> str:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = error["ctx"].get("tag", "nothing")
         return f"{key}.kind: found {found}; expected one of {', '.join(CODECS if 'codec' in key else KINDS)}"
+    if error["type"] == "model_attributes_type":
+        return f"{key}: found {error['input']!r}; expected a section that has a kind, such as {{kind: ...}}"
     if error["type"] == "model_type":
         return f"{key}: found {error['input']!r}; expected a section with some of {', '.join(_keys_at(keys))}"
     if error["type"] == "value_error":

@@ -80,6 +80,8 @@ def test_the_nearest_key_is_named(recipe_path: Path, override: str, hint: str) -
         ("teachers=7", ["teachers", "7", "a section with some of num_teachers, seed"]),
         ("corpus.kind=wav", ["corpus.kind", "wav", "one of espeak, kaldi, nemo, librispeech"]),
         ("corpus={seed: 1}", ["corpus.kind", "nothing", "one of espeak, kaldi, nemo, librispeech"]),
+        ("soft_targets.codec=transform", ["soft_targets.codec", "'transform'", "such as {kind: ...}"]),
+        ("soft_targets.codec.kind=zip", ["zip", "one of dense, top_k, sampled, transform"]),
         ("corpus={kind: kaldi}", ["corpus.path is not set", "--set corpus.path=..."]),
         ("corpus.num_speakers.train=400", ["corpus: num_speakers: ", "420 voices", "at most"]),
     ],

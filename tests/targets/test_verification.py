@@ -140,4 +140,7 @@ def test_a_dump_of_other_features_is_found(experiment: Path, asrdistill: Command
 
 def test_no_shards_are_refused(tmp_path: Path, asrdistill: Command) -> None:
     outcome = asrdistill("verify", tmp_path)
-    assert outcome.status == 1 and "not found; the soft-targets stage writes it last" in outcome.stdout
+    assert outcome.status == 1 and not outcome.stdout
+    assert (
+        "neither an experiment (no recipe.yaml in it) nor a folder of shards (no index.json)" in outcome.error
+    )
