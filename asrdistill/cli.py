@@ -42,6 +42,8 @@ examples:
   asrdistill decode exp/espeak ensemble --out DIR
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
   asrdistill plan exp/espeak                    what each codec of soft targets would cost and keep
+  asrdistill compare-codecs exp/espeak          students of each codec, trained and scored
+  asrdistill rewrite exp/espeak --out DIR --add-teachers EXP
   asrdistill dump exp/espeak                    one more worker for the soft targets of a running experiment
   asrdistill verify exp/espeak                  are the shards what they should be? repair: make them so
 """
@@ -88,6 +90,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_distill(commands)
     _add_verify(commands)
     _add_plan(commands)
+    _add_compare_codecs(commands)
+    _add_rewrite(commands)
     _add_dump(commands)
     return parser.parse_args(words)
 
@@ -209,6 +213,54 @@ def _add_plan(commands: Any) -> None:
     plan.set_defaults(command=_plan)
 
 
+def _add_compare_codecs(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare-codecs",
+        help="train and score students of several codecs of soft targets",
+        description="Writes an experiment's dense soft targets by other codecs, trains students of each, "
+        "alike but for their seeds, scores them, and makes the report again, which shows frame accuracy and "
+        "WER over bytes a frame. Results lie in EXP/codecs. Interrupted at any time, the same command goes "
+        "on.",
+        epilog="examples:\n  asrdistill compare-codecs exp/espeak --num-seeds 1\n"
+        "  asrdistill compare-codecs exp/espeak --codec '{kind: dense}' --codec '{kind: sampled}'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_experiment(compare)
+    compare.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        dest="codecs",
+        metavar="YAML",
+        help="to be compared; may be repeated (default: dense, and four that take 7 to 70 bytes a frame)",
+    )
+    compare.add_argument("--num-seeds", type=int, default=3, metavar="N", help="students of each (3)")
+    compare.set_defaults(command=_compare_codecs)
+
+
+def _add_rewrite(commands: Any) -> None:
+    rewrite = commands.add_parser(
+        "rewrite",
+        help="write shards anew: by another codec, or with more teachers in the average",
+        description="Reads shards of codec dense or transform and writes new ones, from which `asrdistill "
+        "distill` trains. Neither the old teachers nor the corpus are needed. Interrupted at any time, the "
+        "same command goes on; several at once share the shards out.",
+        epilog="examples:\n"
+        "  asrdistill rewrite exp/espeak --out small --set soft_targets.codec.kind=transform\n"
+        "  asrdistill rewrite exp/espeak --out more --add-teachers exp/others\n\n"
+        "EXP/others: a copy of EXP up to its align stage, run with other seeds:\n"
+        "  asrdistill run RECIPE --exp exp/others --set teachers.seed=10 --stage teachers",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rewrite.add_argument("place", type=Path, metavar="EXP|DIR", help="experiment, or folder with index.json")
+    rewrite.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the new shards")
+    rewrite.add_argument(
+        "--add-teachers", type=Path, metavar="EXP", help="experiment whose teachers are averaged with the old"
+    )
+    _add_overrides(rewrite, "a setting of soft_targets.codec (default: the codec of the old shards)")
+    rewrite.set_defaults(command=_rewrite)
+
+
 def _add_dump(commands: Any) -> None:
     dump = commands.add_parser(
         "dump",
@@ -278,6 +330,25 @@ def _plan(arguments: argparse.Namespace) -> None:
         print(f"\n--set 'soft_targets.codec={describe_codec(chosen.codec)}'")
     else:
         print("\nno codec is within the budget")
+
+
+def _compare_codecs(arguments: argparse.Namespace) -> None:
+    from asrdistill.codec_comparison import compare_codecs
+    from asrdistill.pipeline import open_experiment, run_stages
+    from asrdistill.recipe import load_codec
+
+    experiment, recipe = open_experiment(arguments.experiment)
+    codecs = [load_codec([f"soft_targets.codec={text}"]) for text in arguments.codecs]
+    with experiment.locked():
+        path = compare_codecs(recipe, experiment, codecs, arguments.num_seeds)
+    run_stages(recipe, experiment, "report", ["report"])
+    print(path)
+
+
+def _rewrite(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import rewrite_shards
+
+    print(rewrite_shards(arguments.place, arguments.out, arguments.overrides, arguments.add_teachers))
 
 
 def _dump(arguments: argparse.Namespace) -> None:

@@ -15,8 +15,11 @@ from asrdistill.errors import ContractError, ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
-from asrdistill.recipe import Recipe, load_recipe
+from asrdistill.recipe import Recipe, load_codec, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
+from asrdistill.targets.codecs import describe_codec
+from asrdistill.targets.rewriting import rewrite
+from asrdistill.targets.shards import ShardReader
 from asrdistill.targets.verification import Damage, find_damage
 
 STAGES: dict[str, ModuleType] = {
@@ -188,6 +191,38 @@ def help_dump(experiment_dir: Path) -> None:
         raise ExperimentError(
             f"{experiment_dir}: the run that this one helped was begun again, or has ended; start this again"
         ) from error
+
+
+def rewrite_shards(place: Path, out: Path, overrides: Sequence[str], added_dir: Path | None) -> Path:
+    """Write shards anew, by another codec or with more teachers.
+
+    Args:
+        place: an experiment, or a folder of shards.
+        out: folder for the new shards.
+        overrides: of the codec; none: that of the old shards.
+        added_dir: experiment whose teachers are to be averaged with the old ones; or None.
+
+    Returns:
+        The folder of the new shards.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    is_experiment = (place / "recipe.yaml").is_file()
+    reader = ShardReader(place / "soft_targets/shards" if is_experiment else place)
+    codec = load_codec(overrides) if overrides else reader.codec_config
+    added = None
+    if added_dir:
+        experiment, recipe = open_experiment(added_dir)
+        added = soft_targets.open_added_teachers(recipe, experiment, reader)
+    elif codec == reader.codec_config:
+        raise ContractError(
+            f"{place}: its codec is {describe_codec(codec)} already, and no teachers are added; choose "
+            "another codec (--set soft_targets.codec.kind=transform) or --add-teachers EXP"
+        )
+    with explained_disk_errors(out):
+        rewrite(reader, out, codec, added)
+    return out
 
 
 def find_shard_damage(place: Path) -> list[Damage]:

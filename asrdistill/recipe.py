@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -23,7 +23,10 @@ from asrdistill.nn.realignment import RealignmentConfig
 from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.scorer import DecodingConfig
 from asrdistill.scoring.tuning import TuningConfig
+from asrdistill.targets.codecs import CodecConfig
 from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig, Weighting
+
+AConfig = TypeVar("AConfig", bound=Config)
 
 KINDS = ("espeak", "kaldi", "nemo", "librispeech")
 CODECS = ("dense", "top_k", "sampled", "transform")
@@ -198,11 +201,38 @@ def load_student(path: Path | None, overrides: Sequence[str] = ()) -> StudentCon
                 "for example student.hard_weight=0.5"
             )
         _apply_override(values, override)
+    return _validate(StudentConfig, values["student"], ("student",), path or "student")
+
+
+def load_codec(overrides: Sequence[str]) -> CodecConfig:
+    """A codec from overrides such as `soft_targets.codec.kind=top_k`.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        if not override.startswith(("soft_targets.codec.", "soft_targets.codec=")):
+            raise RecipeError(
+                f"--set {override}: only a codec is to be chosen here, for example "
+                "soft_targets.codec.kind=transform"
+            )
+        _apply_override(values, override)
+    read = _validate(SoftTargetsConfig, values.get("soft_targets", {}), ("soft_targets",), "--set")
+    return read.codec
+
+
+def _validate(kind: type[AConfig], values: Any, place: tuple[str, ...], source: Path | str) -> AConfig:
+    """A part of a recipe.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
     try:
-        return StudentConfig.model_validate(values["student"])
+        return kind.model_validate(values)
     except ValidationError as error:
-        located = [{**found, "loc": ("student", *found["loc"])} for found in error.errors()]
-        raise RecipeError(f"{path or 'student'}: " + "; ".join(map(_explain, located))) from error
+        located = [{**found, "loc": (*place, *found["loc"])} for found in error.errors()]
+        raise RecipeError(f"{source}: " + "; ".join(map(_explain, located))) from error
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -105,6 +105,18 @@ def finished(
     return experiment_dir
 
 
+@pytest.fixture(scope="session")
+def transformed(
+    tiny_recipe: Path, finished: Path, asrdistill_process: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An experiment up to its soft targets, which have a codebook."""
+    copy = tmp_path_factory.mktemp("transformed") / "tiny"
+    shutil.copytree(finished, copy)
+    words = ("--set", "soft_targets.codec={kind: transform}", "--stage", "soft-targets")
+    assert asrdistill_process("run", tiny_recipe, "--exp", copy, *words).status == 0
+    return copy
+
+
 @pytest.fixture
 def finished_copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the finished experiment, to be worked on."""

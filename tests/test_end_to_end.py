@@ -88,7 +88,7 @@ def count_soft_bytes_a_frame(experiment_dir: Path) -> float:
 
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    assert (report["schema"], report["recipe"], report["num_teachers"]) == (3, "tiny", 3)
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (4, "tiny", 3)
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }

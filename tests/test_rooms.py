@@ -32,6 +32,7 @@ ROOMS = (
     ("reporting",),
     ("recipe",),
     ("stages",),
+    ("codec_comparison",),
     ("pipeline",),
     ("status",),
     ("cli",),

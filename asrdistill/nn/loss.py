@@ -13,11 +13,13 @@ A frame counts as often as its batch says (`Batch.weights`); the loss is the mea
 Shapes: M members, B frames, P pdf-ids, K pdf-ids kept of a frame at most.
 """
 
+import numpy as np
 import torch
 from torch import log_softmax
 
 from asrdistill.nn.frames import Batch
 from asrdistill.nn.soft_targets import SparseRows
+from asrdistill.nn.softmax_loops import fill_gradient
 
 # Under which the posteriors that are left for pdf-ids not kept do not fall, for their logarithm's sake.
 LEAST_REST = 1e-12
@@ -70,7 +72,7 @@ class LossGradient:
 
     def __init__(self) -> None:
         self.gradient = torch.empty(0)
-        self._memory = [torch.empty(0)] * 3
+        self._memory = [torch.empty(0)] * 2
 
     def compute(
         self, logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
@@ -79,48 +81,57 @@ class LossGradient:
 
         d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
         """
-        gradient = self.gradient = self._borrow(0, logits.shape)
-        log_softmax(logits, dim=2, out=gradient)
-        loss = _average(-_pick(gradient, batch), batch)
-        index = batch.pdf_ids.expand(len(gradient), -1)[..., None]
-        gradient.exp_().scatter_add_(2, index, torch.full(index.shape, -1.0))
-        if batch.soft_targets is not None:
-            soft_loss = self._add_soft_gradient(logits, batch, hard_weights, temperature)
+        soft, gradient = batch.soft_targets, self._borrow(0, logits.shape)
+        sparse = soft if isinstance(soft, SparseRows) else None
+        dense = soft if isinstance(soft, torch.Tensor) else torch.empty(0, 0, 0)
+        weights = torch.ones(1, logits.shape[1]) if batch.weights is None else batch.weights
+        losses = torch.empty(logits.shape[:2])
+        fill_gradient(
+            logits.contiguous().numpy(),
+            batch.pdf_ids.contiguous().numpy(),
+            dense.contiguous().numpy(),
+            hard_weights.numpy(),
+            (weights / batch.num_frames).contiguous().numpy(),
+            np.float32(temperature),
+            gradient.numpy(),
+            losses.numpy(),
+        )
+        self.gradient = gradient
+        loss = _average(losses, batch)
+        if sparse is not None:
+            soft_loss = self._add_soft_gradient(logits, batch, sparse, hard_weights, temperature)
             loss = hard_weights * loss + (1 - hard_weights) * soft_loss
-        if batch.weights is not None:
-            gradient *= batch.weights[..., None]
-        gradient /= batch.num_frames
         return loss
 
     def _borrow(self, number: int, shape: torch.Size) -> torch.Tensor:
-        """One of three buffers in this shape; new memory only where it is too small."""
+        """One of the buffers in this shape; new memory only where it is too small."""
         if self._memory[number].numel() < shape.numel():
             self._memory[number] = torch.empty(shape.numel())
         return self._memory[number][: shape.numel()].view(shape)
 
     def _add_soft_gradient(
-        self, logits: torch.Tensor, batch: Batch, hard_weights: torch.Tensor, temperature: float
+        self,
+        logits: torch.Tensor,
+        batch: Batch,
+        soft: SparseRows,
+        hard_weights: torch.Tensor,
+        temperature: float,
     ) -> torch.Tensor:
         """Blend the gradient of the soft term in; the soft loss, float32 (M,)."""
-        log_posteriors, products = self._borrow(1, logits.shape), self._borrow(2, logits.shape)
-        torch.div(logits, temperature, out=products)
-        log_softmax(products, dim=2, out=log_posteriors)
+        log_posteriors = self._borrow(1, logits.shape)
+        log_softmax(logits / temperature, dim=2, out=log_posteriors)
         weights = hard_weights[:, None, None]
         self.gradient.mul_(weights)
-        soft, scale = batch.soft_targets, (1 - weights) * temperature
-        assert soft is not None
-        if isinstance(soft, SparseRows):
-            agreement = self._add_sparse_gradient(log_posteriors, soft, scale)
-        else:
-            torch.mul(log_posteriors, soft, out=products)
-            agreement = products.sum(2)
-            self.gradient.add_(log_posteriors.exp_().sub_(soft).mul_(scale))
+        scale = (1 - weights) * temperature / batch.num_frames
+        if batch.weights is not None:
+            scale = scale * batch.weights[..., None]
+        agreement = self._add_sparse_gradient(log_posteriors, soft, scale)
         return -(temperature**2) * _average(agreement, batch)
 
     def _add_sparse_gradient(
         self, log_posteriors: torch.Tensor, soft: SparseRows, scale: torch.Tensor
     ) -> torch.Tensor:
-        """Add the gradient, times `scale` (M, 1, 1); minus the cross-entropy, float32 (M, B).
+        """Add the gradient, times `scale` (M, 1 or B, 1); minus the cross-entropy, float32 (M, B).
 
         Of kept pdf-ids it is posterior - soft target, of others posterior * (1 - rest / sum of theirs).
         """

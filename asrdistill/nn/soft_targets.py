@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from asrdistill.nn.softmax_loops import softmax_in_place
+
 
 @dataclass(frozen=True)
 class SparseRows:
@@ -208,4 +210,5 @@ class LowRankTargets(SoftTargets):
     def take(self, frames: torch.Tensor) -> torch.Tensor:
         rows = torch.from_numpy(self.coefficients)[frames].float()
         logits = torch.addmm(self.basis.mean, rows.flatten(0, 1), self.basis.components)
-        return torch.softmax(logits, 1).unflatten(0, tuple(frames.shape))
+        softmax_in_place(logits.numpy())
+        return logits.unflatten(0, tuple(frames.shape))

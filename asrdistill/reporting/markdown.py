@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from asrdistill.reporting import agreement, costs, ensemble_curve
+from asrdistill.reporting import agreement, codec_curve, costs, ensemble_curve
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import (
     COLUMNS,
@@ -31,6 +31,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         ["## Agreement of the teachers", *_agreement(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
         ["## Soft targets", _bullets(report["soft_targets"])],
+        _codecs(report),
         ["## Language model", _bullets(report["language_model"])],
         ["## What it took", _costs(report["stages"])],
         ["## Left out", _left_out(report["left_out"])],
@@ -78,6 +79,11 @@ def _ensemble_size(report: Mapping[str, Any]) -> list[str]:
 
 def _agreement(report: Mapping[str, Any]) -> list[str]:
     return [_table(agreement.COLUMNS, agreement.list_agreement_rows(report["agreement"])), agreement.NOTE]
+
+
+def _codecs(report: Mapping[str, Any]) -> list[str]:
+    rows = codec_curve.list_codec_rows(report["codecs"])
+    return ["## Codecs", _table(codec_curve.COLUMNS, rows), codec_curve.NOTE] if rows else []
 
 
 def _hinton() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from asrdistill.reporting import agreement, costs, ensemble_curve, table
+from asrdistill.reporting import agreement, codec_curve, costs, ensemble_curve, table
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.learning_curves import (
@@ -59,6 +59,8 @@ def render_html(
         ensemble_size_svg=Markup(ensemble_curve.draw_ensemble_size(report["ensemble_size"])),
         agreement=agreement,
         agreement_svg=Markup(agreement.draw_agreement(report["agreement"])),
+        codec_curve=codec_curve,
+        codec_pictures=_draw_codecs(report["codecs"]),
         tuning=_draw_tuning(tuning),
         alignment=alignment,
         alignment_svg=Markup(draw_alignment(alignment)) if alignment else None,
@@ -85,6 +87,10 @@ def _draw_curves(teachers: Sequence[LearningCurve], students: Sequence[LearningC
             Markup(draw_student_loss(students)),
         ),
     ]
+
+
+def _draw_codecs(codecs: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    return [(caption, Markup(drawn)) for caption, drawn in codec_curve.draw_codecs(codecs)]
 
 
 def _draw_tuning(grids: Sequence[TuningGrid]) -> list[Figure]:

@@ -20,7 +20,7 @@ from typing import Any
 
 System = Mapping[str, Any]
 
-SCHEMA = 3
+SCHEMA = 4
 ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
 WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
@@ -116,6 +116,7 @@ def build_report(
     ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
     agreement: Sequence[Mapping[str, Any]],
     soft_targets: Mapping[str, Any],
+    codecs: Sequence[Mapping[str, Any]],
     language_model: Mapping[str, Any],
     stages: Mapping[str, Mapping[str, float]],
     left_out: Sequence[LeftOut],
@@ -134,6 +135,8 @@ def build_report(
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "distance".
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
+        codecs: of each codec that was compared "name", "bytes_per_frame", "codebook_bytes", and of its
+            "students" "frame_accuracy" and, where words were decoded, "wer".
         language_model: "order", "dev_perplexity", "dev_num_oov", "train_num_oov".
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
         left_out: what stages did not use.
@@ -162,6 +165,7 @@ def build_report(
         "ensemble_size": {split: list(map(dict, sizes)) for split, sizes in ensemble_size.items()},
         "agreement": list(map(dict, agreement)),
         "soft_targets": dict(soft_targets),
+        "codecs": list(map(dict, codecs)),
         "language_model": dict(language_model),
         "stages": {stage: dict(cost) for stage, cost in stages.items()},
         "left_out": [asdict(part) for part in left_out],

@@ -51,9 +51,16 @@ class Scorer:
         can_decode: whether the tied states' phones are known; otherwise frame accuracy alone is scored.
     """
 
-    def __init__(self, config: DecodingConfig, experiment: Experiment) -> None:
+    def __init__(
+        self, config: DecodingConfig, experiment: Experiment, hypotheses_dir: Path | None = None
+    ) -> None:
+        """Args:
+        config: of the recipe.
+        experiment: whose features, alignments and transcripts are meant.
+        hypotheses_dir: for what each system understood of test; None: `score/systems`.
+        """
         self.config = config
-        self.folder = experiment.stage_dir("score")
+        self.hypotheses_dir = hypotheses_dir or experiment.stage_dir("score") / "systems"
         self.graphs_dir = experiment.dir / "graphs"
         features_dir, align_dir = experiment.stage_dir("features"), experiment.stage_dir("align")
         self.stores = {split: FrameStore(features_dir, split) for split in SPLITS}
@@ -122,7 +129,7 @@ class Scorer:
             for name, lattice in test_lattices.items()
         }
         test = count_word_errors(self.references["test"], hypotheses)
-        write_hypotheses(self.folder / "systems" / f"{system.name}.test.txt", hypotheses)
+        write_hypotheses(self.hypotheses_dir / f"{system.name}.test.txt", hypotheses)
         say(
             f"  {system.name}: {_say_accuracies(dev_frames, test_frames)}; {test} "
             f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"

@@ -37,16 +37,18 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     ensemble = _read(score_dir / "systems/ensemble.json")
     aligner = _read(score_dir / "systems/aligner.json")
     students = _read_students(experiment)
+    shards = ShardReader(experiment.dir / "soft_targets/shards")
     report = build_report(
         recipe=recipe.name,
-        num_tied_states=_read(experiment.dir / "soft_targets/shards/index.json")["num_pdfs"],
+        num_tied_states=shards.num_pdfs,
         teachers=[_as_system(system) for system in teachers],
         ensemble=_as_system(ensemble),
         aligner=_as_system(aligner),
         students=[_as_system(system) for system in students],
         ensemble_size=_read(score_dir / "ensemble_size.json"),
-        agreement=ShardReader(experiment.dir / "soft_targets/shards").count_votes("dev"),
-        soft_targets=_describe_soft_targets(experiment),
+        agreement=shards.count_votes("dev"),
+        soft_targets=_describe_soft_targets(shards),
+        codecs=_read_codecs(experiment, shards),
         language_model=_read(score_dir / "language_model.json"),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
         left_out=_list_left_out(recipe, experiment, [aligner, *teachers, ensemble, *students]),
@@ -109,23 +111,21 @@ def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
     ]
 
 
-def _describe_soft_targets(experiment: Experiment) -> dict[str, Any]:
-    shards_dir = experiment.dir / "soft_targets/shards"
-    index = _read(shards_dir / "index.json")
-    shards = [shard for many in index["splits"].values() for shard in many]
-    num_frames = sum(shard["num_frames"] for shard in shards)
-    num_bytes = sum(shard["soft_target_bytes"] for shard in shards)
-    codebook_bytes = sum((shards_dir / name).stat().st_size for name in index["codebooks"])
+def _describe_soft_targets(shards: ShardReader) -> dict[str, Any]:
     return {
-        "bytes_per_frame": round(num_bytes / num_frames, 1),
-        "codebook_bytes": codebook_bytes,
-        "shard_bytes_per_frame": round(
-            sum((shards_dir / shard["file"]).stat().st_size for shard in shards) / num_frames, 1
-        ),
-        "codec": _describe_codec(index["codec"]),
-        "temperatures": index["temperatures"],
-        "num_shards": len(shards),
+        **shards.count_bytes(),
+        "codec": _describe_codec(shards.index["codec"]),
+        "temperatures": shards.index["temperatures"],
+        "num_shards": sum(map(len, shards.index["splits"].values())),
     }
+
+
+def _read_codecs(experiment: Experiment, shards: ShardReader) -> list[dict[str, Any]]:
+    """What `asrdistill compare-codecs` measured on these soft targets, if it did."""
+    path = experiment.dir / "codecs/codecs.json"
+    compared = _read(path) if path.is_file() else {}
+    found: list[dict[str, Any]] = compared.get("codecs", [])
+    return found if compared.get("index_sha256") == shards.index["sha256"] else []
 
 
 def _describe_codec(codec: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
 from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, fill_in
+from asrdistill.targets.rewriting import AddedTeachers
 from asrdistill.targets.shards import (
     FRAME_RECORD,
     ShardReader,
@@ -57,7 +58,8 @@ WRITES = ("soft_targets/shards/",)
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Dump every shard that is not there yet, then the index."""
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
-    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    teachers_path = experiment.dir / "teachers/model.safetensors"
+    model, described = load_model(teachers_path)
     dumped = dump_shards(recipe, experiment, model)
     drop_leftovers(shards_dir)
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
@@ -67,11 +69,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "temperatures": list(recipe.soft_targets.temperatures),
         "average": recipe.soft_targets.average,
         "averaging": AVERAGING_RULES[recipe.soft_targets.average],
-        "teachers": {
-            "num_teachers": model.num_members,
-            "model": model.config.model_dump(mode="json"),
-            "sha256": hash_file(experiment.dir / "teachers/model.safetensors"),
-        },
+        "teachers": _describe_teachers(teachers_path, model, described),
         "tied_states": {"sha256": hash_file(experiment.dir / "align/tied_states.json")},
         "num_views": recipe.soft_targets.num_views,
         "features": recipe.features.model_dump(mode="json"),
@@ -262,6 +260,47 @@ def _find_distance(one: SoftTargets, other: SoftTargets, num_pdfs: int) -> float
     uniform = torch.full((1, len(one), num_pdfs), 1 / num_pdfs)
     told = [fill_in(targets.take(everything), uniform) for targets in (one, other)]
     return float((told[0] - told[1]).abs().sum(2).mean() / 2)
+
+
+def open_added_teachers(recipe: Recipe, experiment: Experiment, reader: ShardReader) -> AddedTeachers:
+    """The teachers of an experiment, to be averaged with those of a dump.
+
+    Raises:
+        ContractError: they are of other tied states or features, or in the dump already.
+    """
+    path = experiment.dir / "teachers/model.safetensors"
+    model, described = load_model(path)
+    index = reader.index
+    identity = _describe_teachers(path, model, described)
+    known = [index["teachers"], *index["teachers"].get("added", [])]
+    for what, theirs, ours in (
+        ("tied states", hash_file(experiment.dir / "align/tied_states.json"), index["tied_states"]["sha256"]),
+        ("features", recipe.features.model_dump(mode="json"), index["features"]),
+    ):
+        if theirs != ours:
+            raise ContractError(
+                f"{experiment.dir}: its teachers are of other {what} than the soft targets of "
+                f"{reader.shards_dir}; train them in a copy of that experiment's folders prepare, features "
+                "and align, with another teachers.seed"
+            )
+    for there in known:
+        same = sorted(set(there["seeds"]) & set(identity["seeds"]))
+        if same and there["model"] == identity["model"]:
+            raise ContractError(
+                f"{experiment.dir}: its teachers of seed {', '.join(map(str, same))} are in the soft targets "
+                f"of {reader.shards_dir} already; train others, with another teachers.seed"
+            )
+    return AddedTeachers(model, identity)
+
+
+def _describe_teachers(path: Path, model: AcousticModel, described: dict[str, Any]) -> dict[str, Any]:
+    """What an index says of teachers."""
+    return {
+        "num_teachers": model.num_members,
+        "model": model.config.model_dump(mode="json"),
+        "seeds": list(described["seeds"]),
+        "sha256": hash_file(path),
+    }
 
 
 def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:

@@ -1,6 +1,7 @@
 """Shards to a distilled model: one student for each hard weight of the recipe, as one stack."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from asrdistill.errors import ExperimentError
@@ -44,22 +45,10 @@ def distill(
         metrics_dir: for metrics.
     """
     names = [f"hard weight {weight:g}" for weight in config.hard_weight]
-    train_frames, pool_frames = open_training_frames(shards, config.temperature, config.frame_weights)
-    trainer = Trainer(
-        model_config=model_config,
-        num_bins=shards.num_bins,
-        num_pdfs=shards.num_pdfs,
-        config=config.training,
-        objective=Objective(config.hard_weight, config.temperature),
-        train_frames=train_frames,
-        dev_frames=shards.load("dev", None),
-        # One seed for all: the students differ in nothing but the hard weight.
-        seeds=[config.seed] * len(config.hard_weight),
-        names=names,
-        diversity=Diversity(config.seed),
-        checkpoint_path=folder / "checkpoint.safetensors",
-        metrics_dir=metrics_dir,
-        pool_frames=pool_frames,
+    # One seed for all: the students differ in nothing but the hard weight.
+    seeds = [config.seed] * len(names)
+    trainer = make_trainer(
+        shards, config, model_config, config.hard_weight, seeds, names, folder, metrics_dir
     )
     state = trainer.train()
     accuracies = [max(history.dev_frame_accuracy) for history in state.histories]
@@ -74,6 +63,46 @@ def distill(
         "chosen": chosen,
     }
     save_model(folder / "model.safetensors", state.best, description)
+
+
+def make_trainer(
+    shards: ShardReader,
+    config: StudentConfig,
+    model_config: AcousticModelConfig,
+    hard_weights: Sequence[float],
+    seeds: Sequence[int],
+    names: Sequence[str],
+    folder: Path,
+    metrics_dir: Path | None,
+) -> Trainer:
+    """What trains students as one stack.
+
+    Args:
+        shards: what they are trained from, and nothing else.
+        config: of the students, but for what follows.
+        model_config: their architecture.
+        hard_weights: of each student.
+        seeds: of each one's initial weights and dropout.
+        names: of each.
+        folder: for the checkpoint.
+        metrics_dir: for metrics.
+    """
+    train_frames, pool_frames = open_training_frames(shards, config.temperature, config.frame_weights)
+    return Trainer(
+        model_config=model_config,
+        num_bins=shards.num_bins,
+        num_pdfs=shards.num_pdfs,
+        config=config.training,
+        objective=Objective(tuple(hard_weights), config.temperature),
+        train_frames=train_frames,
+        dev_frames=shards.load("dev", None),
+        names=names,
+        seeds=seeds,
+        diversity=Diversity(config.seed),
+        checkpoint_path=folder / "checkpoint.safetensors",
+        metrics_dir=metrics_dir,
+        pool_frames=pool_frames,
+    )
 
 
 def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:

@@ -8,8 +8,11 @@ import numpy as np
 import torch
 
 from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.targets.averaging_loops import average_posteriors, count_votes
 
 BYTE = 255
+# What is less likely adds nothing to an entropy.
+LEAST_PROBABILITY = 1e-30
 Average = Literal["arithmetic", "geometric"]
 AVERAGING_RULES: dict[Average, str] = {
     "arithmetic": "arithmetic mean over teachers of softmax(logits / T)",
@@ -19,18 +22,29 @@ AVERAGING_RULES: dict[Average, str] = {
 
 @dataclass(frozen=True)
 class Opinion:
-    """What the teachers make of an utterance of L frames.
+    """What M teachers make of an utterance of L frames.
 
     Attributes:
         averages: float32 (T, L, P), every row sums to 1.
-        votes: uint8 (L,), how many teachers find the pdf-id likeliest that most of them do; at most 255.
-        distance: uint8 (L,), how far they are from each other: the root of the Jensen-Shannon divergence of
-            their posteriors at the first temperature, 255 where it is largest, the logarithm of their number.
+        winners: int64 (M, L), the pdf-id that each teacher finds likeliest.
+        entropies: float32 (L,), the mean of those of the teachers' posteriors at the first temperature, nats.
+        divergence: float32 (L,), Jensen-Shannon, of these posteriors.
     """
 
     averages: np.ndarray
-    votes: np.ndarray
-    distance: np.ndarray
+    winners: np.ndarray
+    entropies: np.ndarray
+    divergence: np.ndarray
+
+    @property
+    def votes(self) -> np.ndarray:
+        """How many teachers find the pdf-id likeliest that most of them do, uint8 (L,), at most 255."""
+        return count_votes(self.winners).clip(max=BYTE).astype(np.uint8)
+
+    @property
+    def distance(self) -> np.ndarray:
+        """How far the teachers are from each other, uint8 (L,), as `write_distance` writes it."""
+        return write_distance(self.divergence, len(self.winners))
 
 
 @torch.inference_mode()
@@ -52,24 +66,36 @@ def ask_teachers(
         temperatures: each logit is divided by T before the softmax.
         average: which mean over teachers.
     """
-    logits = model.compute_logits(frames)
-    log_posteriors = torch.log_softmax(logits / temperatures[0], dim=2)
-    posteriors = log_posteriors.exp()
-    first = posteriors.mean(0)
-    entropies = -torch.einsum("mlp,mlp->l", posteriors, log_posteriors) / len(logits)
-    divergence = (torch.special.entr(first).sum(1) - entropies) / math.log(max(len(logits), 2))
+    logits = model.compute_logits(frames).contiguous().numpy()
+    num_teachers, num_frames, num_pdfs = logits.shape
+    averages = np.empty((len(temperatures), num_frames, num_pdfs), np.float32)
+    winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.empty(num_frames, np.float32)
+    for place in range(len(temperatures) - 1, -1, -1):  # the first comes last: its entropies are wanted
+        average_posteriors(logits, np.float32(temperatures[place]), averages[place], winners, entropies)
+    divergence = find_entropies(averages[0]) - entropies
     if average == "geometric":
-        mean = logits.mean(0)
-        averages = [torch.softmax(mean / t, dim=1) for t in temperatures]
-    else:
-        averages = [first, *(torch.softmax(logits / t, dim=2).mean(0) for t in temperatures[1:])]
-    return Opinion(
-        torch.stack(averages).numpy(),
-        _count_votes(logits.argmax(2)).clamp(max=BYTE).to(torch.uint8).numpy(),
-        (BYTE * divergence.clamp(min=0).sqrt()).round().clamp(max=BYTE).to(torch.uint8).numpy(),
-    )
+        mean = torch.from_numpy(logits).mean(0)
+        for place, temperature in enumerate(temperatures):
+            averages[place] = torch.softmax(mean / temperature, dim=1).numpy()
+    return Opinion(averages, winners, entropies, divergence)
 
 
-def _count_votes(winners: torch.Tensor) -> torch.Tensor:
-    """How many of (M, L) votes go to the one that has most of them, int64 (L,)."""
-    return (winners[:, None] == winners[None]).sum(0).amax(0)
+def find_entropies(posteriors: np.ndarray) -> np.ndarray:
+    """Of rows that sum to 1, float32 (L, P): float32 (L,), nats."""
+    rows = torch.from_numpy(posteriors)
+    entropies: np.ndarray = -(rows * rows.clamp(min=LEAST_PROBABILITY).log()).sum(1).numpy()
+    return entropies
+
+
+def write_distance(divergence: np.ndarray, num_teachers: int) -> np.ndarray:
+    """The root of Jensen-Shannon divergences, float32 (L,): uint8, 255 where it is largest.
+
+    It is so where it is the logarithm of the number of teachers.
+    """
+    roots = np.sqrt(divergence.clip(min=0) / math.log(max(num_teachers, 2)))
+    return np.rint(BYTE * roots).clip(max=BYTE).astype(np.uint8)
+
+
+def read_distance(distance: np.ndarray, num_teachers: int) -> np.ndarray:
+    """The divergences that `write_distance` wrote, float32 (L,)."""
+    return np.square(distance / np.float32(BYTE)) * np.float32(math.log(max(num_teachers, 2)))

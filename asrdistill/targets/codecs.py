@@ -45,6 +45,12 @@ CodecConfig = Annotated[
 ]
 
 
+def describe_codec(config: CodecConfig) -> str:
+    """A codec as a setting: `{kind: top_k, num_kept: 8}`, what has its default left out."""
+    values = config.model_dump(exclude_defaults=True)
+    return "{" + ", ".join(f"{key}: {value}" for key, value in {"kind": config.kind, **values}.items()) + "}"
+
+
 class Codec(ABC):
     """Writes and reads soft targets made at one temperature.
 

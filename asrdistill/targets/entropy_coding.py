@@ -8,6 +8,7 @@ arXiv:1402.3392. The coder begins with the last integer, so that the decoder beg
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -22,6 +23,8 @@ NUM_CLASSES = 33
 ROUNDING = 0.4
 MAX_MAGNITUDE = (1 << 15) - 1
 _LARGEST_SYMBOL = 63
+_PART_BITS = 6
+_SLOTS_A_PART = 1 << _PART_BITS
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Tables:
 
     starts: np.ndarray
     num_low_bits: np.ndarray
+
+    @cached_property
+    def first_symbols(self) -> np.ndarray:
+        """The symbol in which each 256th part of a table begins, uint8 (classes, 256)."""
+        edges = np.arange(0, TOTAL, _SLOTS_A_PART)
+        found = [np.searchsorted(row, edges, side="right") - 1 for row in self.starts]
+        return np.stack(found).astype(np.uint8)
 
 
 def choose_classes(mean_magnitudes: np.ndarray) -> np.ndarray:
@@ -86,7 +96,8 @@ def decode(content: bytes, classes: np.ndarray, tables: Tables) -> np.ndarray:
     """
     words = np.frombuffer(content, "<u2") if len(content) % 2 == 0 else np.empty(0, "<u2")
     values = np.empty(len(classes), np.int32)
-    if len(words) < 2 or not _decode(words, classes, tables.starts, tables.num_low_bits, values):
+    frequencies = (tables.starts, tables.first_symbols, tables.num_low_bits)
+    if len(words) < 2 or not _decode(words, classes, frequencies, values):
         raise ValueError("damaged")
     return values
 
@@ -129,15 +140,21 @@ def _push(state: int, count: int, words: np.ndarray, start: int, frequency: int)
 
 @numba.njit(cache=True, nogil=True)
 def _decode(
-    words: np.ndarray, classes: np.ndarray, starts: np.ndarray, num_low_bits: np.ndarray, values: np.ndarray
+    words: np.ndarray,
+    classes: np.ndarray,
+    frequencies: tuple[np.ndarray, np.ndarray, np.ndarray],
+    values: np.ndarray,
 ) -> bool:
+    starts, first_symbols, num_low_bits = frequencies
     state, place_of_word = (np.int64(words[0]) << 16) | words[1], 2
     escape = 2 * _LARGEST_SYMBOL + 1
     for place in range(len(values)):
         table = starts[classes[place]]
         low_bits = num_low_bits[classes[place]]
         slot = state & (TOTAL - 1)
-        symbol = np.searchsorted(table, slot, side="right") - 1
+        symbol = np.int64(first_symbols[classes[place], slot >> _PART_BITS])
+        while table[symbol + 1] <= slot:
+            symbol += 1
         frequency = table[symbol + 1] - table[symbol]
         state = frequency * (state >> PRECISION_BITS) + slot - table[symbol]
         state, place_of_word = _pull(state, place_of_word, words)

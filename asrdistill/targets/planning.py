@@ -32,6 +32,7 @@ from asrdistill.targets.codecs import (
     DenseConfig,
     SampledConfig,
     TopKConfig,
+    describe_codec,
     open_codec,
     save_array,
 )
@@ -269,12 +270,6 @@ def _angle(one: torch.Tensor, other: torch.Tensor) -> float:
     if math.isnan(cosine):
         return math.nan
     return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
-
-
-def describe_codec(config: CodecConfig) -> str:
-    """A codec as a setting: `{kind: top_k, num_kept: 8}`, what has its default left out."""
-    values = config.model_dump(exclude_defaults=True)
-    return "{" + ", ".join(f"{key}: {value}" for key, value in {"kind": config.kind, **values}.items()) + "}"
 
 
 def render(costs: Sequence[Cost], chosen: Cost | None) -> str:

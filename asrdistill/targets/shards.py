@@ -39,7 +39,7 @@ from asrdistill.targets.codecs import (
     save_array,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("distance", "u1")])
 # How much a frame counts for a student: the share of teachers that agree; one minus their distance.
 Weighting = Literal["none", "votes", "distance"]
@@ -380,6 +380,20 @@ class ShardReader:
             }
             for votes, frames in counted
         ]
+
+    def count_bytes(self) -> dict[str, Any]:
+        """Bytes a frame of soft targets, of whole shards, and of the codebooks that all frames share."""
+        shards = [shard for many in self.index["splits"].values() for shard in many]
+        num_frames = sum(shard["num_frames"] for shard in shards)
+        soft_bytes = sum(shard["soft_target_bytes"] for shard in shards)
+        shard_bytes = sum((self.shards_dir / shard["file"]).stat().st_size for shard in shards)
+        return {
+            "bytes_per_frame": round(soft_bytes / num_frames, 1),
+            "codebook_bytes": sum(
+                (self.shards_dir / name).stat().st_size for name in self.index["codebooks"]
+            ),
+            "shard_bytes_per_frame": round(shard_bytes / num_frames, 1),
+        }
 
     def measure_memory_a_frame(self, split: str, temperature: float) -> float:
         """Bytes that a frame takes in memory, by the first utterance of a split."""

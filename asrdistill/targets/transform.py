@@ -86,6 +86,30 @@ class Codebook:
         return matrix
 
     @cached_property
+    def _places(self) -> np.ndarray:
+        """Where in a block what is coded stands, int64 (coded,)."""
+        return self.coded[:, 0].astype(np.int64) * len(self.components) + self.coded[:, 1]
+
+    @cached_property
+    def _projection(self) -> torch.Tensor:
+        """What log-probabilities are multiplied by, float32 (P, R + 1): to components, and to their mean."""
+        priors = torch.from_numpy(self.priors)
+        return torch.cat([priors * self.basis.components, (priors / priors.sum())[None]]).T.contiguous()
+
+    @cached_property
+    def _offsets(self) -> torch.Tensor:
+        """The components, float32 (2, R), of a constant 1, and of the mean."""
+        both = torch.stack([torch.ones_like(self.basis.mean), self.basis.mean])
+        return both @ self._projection[:, :-1]
+
+    def _project(self, soft_targets: torch.Tensor) -> torch.Tensor:
+        """The components of soft targets, float32 (N, P): float32 (N, R)."""
+        projected = soft_targets.clamp(min=LEAST_PROBABILITY).log_() @ self._projection
+        return torch.addmm(
+            projected[:, :-1] - self._offsets[1], projected[:, -1:], self._offsets[:1], alpha=-1
+        )
+
+    @cached_property
     def fingerprint(self) -> bytes:
         """What soft targets begin with that were written with this codebook, 4 bytes.
 
@@ -96,10 +120,9 @@ class Codebook:
 
     def encode(self, soft_targets: np.ndarray) -> bytes:
         """Write the soft targets of an utterance, float32 (N, P)."""
-        deviations = _center(torch.from_numpy(soft_targets), torch.from_numpy(self.priors)) - self.basis.mean
-        projected = (deviations * torch.from_numpy(self.priors)) @ self.basis.components.T
-        blocks = self._cosines @ _cut_into_blocks(projected.numpy(), self.block_frames)
-        kept = blocks[:, self.coded[:, 0], self.coded[:, 1]]
+        projected = self._project(torch.from_numpy(soft_targets)).numpy()
+        blocks = self._cosines @ _cut_into_blocks(projected, self.block_frames)
+        kept = blocks.reshape(len(blocks), -1)[:, self._places]
         integers = quantize(kept.ravel(), self.step)
         return self.fingerprint + encode(integers, np.tile(self.classes, len(blocks)), self.tables)
 
@@ -111,13 +134,12 @@ class Codebook:
         """
         if not content.startswith(self.fingerprint):
             raise ValueError("they were written with another codebook")
-        num_blocks = -(-num_frames // self.block_frames)
+        num_blocks, num_components = -(-num_frames // self.block_frames), len(self.components)
         integers = decode(content[len(self.fingerprint) :], np.tile(self.classes, num_blocks), self.tables)
-        blocks = np.zeros((num_blocks, self.block_frames, len(self.components)), np.float32)
-        blocks[:, self.coded[:, 0], self.coded[:, 1]] = integers.reshape(num_blocks, -1) * np.float32(
-            self.step
-        )
-        rows = (self._cosines.T @ blocks).reshape(-1, len(self.components))[:num_frames]
+        blocks = np.zeros((num_blocks, self.block_frames * num_components), np.float32)
+        blocks[:, self._places] = integers.reshape(num_blocks, -1) * np.float32(self.step)
+        rows = self._cosines.T @ blocks.reshape(num_blocks, self.block_frames, num_components)
+        rows = rows.reshape(-1, num_components)[:num_frames]
         return LowRankTargets(rows.astype(np.float16), self.basis)
 
     def write(self, path: Path) -> None:

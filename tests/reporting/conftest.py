@@ -54,6 +54,10 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
             "temperatures": [2.0, 5.0],
             "num_shards": 12,
         },
+        codecs=[
+            make_codec("{kind: dense}", 2002.25, 0.61),
+            make_codec("{kind: top_k, num_kept: 8}", 36.5, 0.6),
+        ],
         language_model={"order": 3, "dev_perplexity": 151.25, "dev_num_oov": 17, "train_num_oov": 0},
         stages={
             "prepare": {"seconds": 21.4, "peak_memory_mb": 310.0, "size_bytes": 91_400_000},
@@ -76,6 +80,12 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
         },
         versions={"asrdistill": "0.1.0", "python": "3.11.7", "torch": "2.11.0+cpu"},
     )
+
+
+def make_codec(name: str, bytes_per_frame: float, accuracy: float) -> dict[str, Any]:
+    """A codec with three students whose test frame accuracies differ by 0.0025."""
+    students = [make_system(accuracy + 0.0025 * n, 150 + n, dev=accuracy) for n in range(-1, 2)]
+    return {"name": name, "bytes_per_frame": bytes_per_frame, "codebook_bytes": 0, "students": students}
 
 
 def make_sizes(shift: float) -> list[dict[str, Any]]:

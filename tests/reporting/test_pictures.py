@@ -10,6 +10,7 @@ import pytest
 
 from asrdistill.reporting.agreement import draw_agreement
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
+from asrdistill.reporting.codec_curve import draw_codecs
 from asrdistill.reporting.costs import format_bytes, format_seconds
 from asrdistill.reporting.ensemble_curve import draw_ensemble_size
 from asrdistill.reporting.learning_curves import LearningCurve, draw_frame_accuracy, draw_teacher_loss
@@ -82,6 +83,31 @@ def test_agreement_is_drawn_as_a_bar_for_each_number_of_votes() -> None:
     bars = [draw_agreement(rows[:count]).count("<path") for count in (2, 4)]
     assert bars[1] - bars[0] >= 2
     assert draw_agreement([{"votes": 1, "share": 1.0, "distance": 0.0}]).startswith("<svg")
+
+
+def test_codecs_are_drawn_by_their_bytes_and_what_they_reach() -> None:
+    def student(accuracy: float) -> dict[str, Any]:
+        return {"frame_accuracy": {"dev": 0, "test": accuracy}, "wer": {"test": {"wer": 0.5}}}
+
+    codecs = [
+        {"name": f"{{kind: {name}}}", "bytes_per_frame": size, "students": [student(a) for a in accuracies]}
+        for name, size, accuracies in (
+            ("dense", 1000, (0.5, 0.52)), ("sampled", 100, (0.49, 0.51)), ("transform", 10, (0.48, 0.5)),
+        )
+    ]  # fmt: skip
+    (caption, svg), (of_wer, _) = draw_codecs(codecs)
+    assert caption.startswith("Frame accuracy") and of_wer.startswith("WER")
+    paths = re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; stroke: var\(--distilled\)', svg)
+    bars = np.stack([read_points(path) for path in paths])
+    places, means = bars[:, 0, 0], bars[:, :, 1].mean(1)
+    np.testing.assert_allclose(np.diff(places), places[1] - places[0], rtol=1e-3)
+    assert places[1] < places[0]
+    one_percent = means[1] - means[0]
+    assert one_percent > 0
+    np.testing.assert_allclose(np.diff(means), one_percent, rtol=1e-3)
+    np.testing.assert_allclose(-np.diff(bars[:, :, 1]), 2 * 2**0.5 * one_percent, rtol=1e-3)
+    assert all(f">{name}</text>" in svg for name in ("dense", "sampled", "transform"))
+    assert draw_codecs([]) == []
 
 
 def test_ensemble_sizes_are_drawn_at_their_places() -> None:

@@ -99,6 +99,19 @@ def test_agreement_of_the_teachers_is_shown(report: dict[str, Any], page: Page) 
     assert {"312.550.0", "1087.56.2"} <= set(rows)
 
 
+def test_codecs_are_shown_where_they_were_compared(
+    report: dict[str, Any], page: Page, pictures: dict[str, Any]
+) -> None:
+    row = "| {kind: dense} | 2002.25 | 3 | 61.00 ± 0.00 | 61.00 ± 0.25 | 15.00 ± 0.10 |"
+    assert row in render_markdown(report).splitlines()
+    section = page.text.partition("Codecs")[2].partition("Language model")[0]
+    assert "".join(row.replace("|", "").split()) in ["".join(line.split()) for line in section.splitlines()]
+    assert "top_k, num_kept: 8" in section
+    without = {**report, "codecs": []}
+    for text in (render_markdown(without), Page(render_html(without, **pictures)).text):
+        assert "Codecs" not in text
+
+
 def test_flops_are_explained(report: dict[str, Any], page: Page) -> None:
     for rendering in (render_markdown(report), page.text):
         assert "a multiplication and an addition counted as two" in rendering
@@ -156,7 +169,7 @@ def test_page_is_well_formed(page: Page) -> None:
 
 def test_only_the_spectrogram_is_a_bitmap(page: Page) -> None:
     tags = [tag for tag, _ in page.tags]
-    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (9, 1, 0)
+    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (11, 1, 0)
 
 
 def test_pictures_take_their_colours_from_the_page(page: Page) -> None:
@@ -214,6 +227,7 @@ def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures:
         ensemble=forget_words(systems["ensemble"]),
         aligner=forget_words(systems["aligner"]),
         students=students,
+        codecs=[{**c, "students": [forget_words(s) for s in c["students"]]} for c in report["codecs"]],
         left_out=[],
     )  # fmt: skip
     assert "wer" not in frames_only["transfer"]

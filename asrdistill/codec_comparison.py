@@ -1,0 +1,139 @@
+"""What the bytes of soft targets buy: students of several codecs, several seeds each, trained and scored.
+
+All students of one codec are trained as one stack, like the experiment's own with a soft target; codecs are
+written anew from the experiment's dense shards. Everything lies in EXP/codecs/, a folder a codec; an
+interrupted comparison goes on.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asrdistill.errors import ContractError
+from asrdistill.experiment import Experiment, write_json
+from asrdistill.nn.checkpoint import save_model
+from asrdistill.progress import say
+from asrdistill.recipe import Recipe
+from asrdistill.scoring.scorer import Scorer
+from asrdistill.scoring.systems import NetworkSystem
+from asrdistill.stages.student import make_trainer
+from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, TopKConfig, describe_codec
+from asrdistill.targets.rewriting import rewrite
+from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.transform import TransformConfig
+
+COMPARED: tuple[CodecConfig, ...] = (
+    DenseConfig(),
+    TransformConfig(step=0.05),
+    TransformConfig(step=0.1),
+    SampledConfig(num_draws=16),
+    TopKConfig(num_kept=16),
+)
+
+
+def compare_codecs(
+    recipe: Recipe, experiment: Experiment, codecs: Sequence[CodecConfig], num_seeds: int
+) -> Path:
+    """Train and score students of each codec.
+
+    Args:
+        recipe: of the experiment.
+        experiment: whose soft targets are dense, and whose other stages up to these are finished.
+        codecs: to be compared; none: `COMPARED`.
+        num_seeds: students of each.
+
+    Returns:
+        Path of codecs.json: of every codec what `ShardReader.count_bytes` gives, and frame accuracy and
+        WER of its students.
+
+    Raises:
+        ContractError: the soft targets are not there, or not dense; or no student is asked for.
+    """
+    if num_seeds < 1:
+        raise ContractError(f"compare-codecs: --num-seeds is {num_seeds}, expected 1 or more")
+    source = ShardReader(experiment.dir / "soft_targets/shards")
+    if source.codec_config.kind != "dense":
+        raise ContractError(
+            f"soft targets {source.shards_dir}: codec {source.codec_config.kind}; codecs are compared with "
+            "dense soft targets, which the others are made from: dump with soft_targets.codec.kind=dense"
+        )
+    folder = experiment.dir / "codecs"
+    comparison = _Comparison(recipe, experiment, source, num_seeds)
+    results = [comparison.measure(config, folder / _name(config)) for config in codecs or COMPARED]
+    path = folder / "codecs.json"
+    write_json(path, {**comparison.identity, "codecs": results})
+    return path
+
+
+def _name(config: CodecConfig) -> str:
+    """Of a folder: `transform_step_0.05`."""
+    settings = config.model_dump(exclude_defaults=True, exclude={"kind"})
+    return "_".join([config.kind, *(f"{key}_{value}" for key, value in settings.items())])
+
+
+class _Comparison:
+    """Trains and scores students of one experiment's soft targets.
+
+    Attributes:
+        identity: what all results depend on.
+    """
+
+    def __init__(self, recipe: Recipe, experiment: Experiment, source: ShardReader, num_seeds: int) -> None:
+        self.recipe, self.experiment, self.source = recipe, experiment, source
+        soft_weights = [weight for weight in recipe.student.hard_weight if weight < 1]
+        self.hard_weight = soft_weights[0] if soft_weights else 0.5
+        self.seeds = [recipe.student.seed + number for number in range(num_seeds)]
+        self.identity: dict[str, Any] = {
+            "index_sha256": source.index["sha256"],
+            "hard_weight": self.hard_weight,
+            "temperature": recipe.student.temperature,
+            "seeds": self.seeds,
+            "training": recipe.student.training.model_dump(mode="json"),
+            "model": recipe.student_model.model_dump(mode="json"),
+            "frame_weights": recipe.student.frame_weights,
+        }
+
+    def measure(self, config: CodecConfig, folder: Path) -> dict[str, Any]:
+        """The result of one codec, which is made unless it is there."""
+        name, asked = describe_codec(config), folder / "asked.json"
+        if not asked.is_file() or json.loads(asked.read_text(encoding="utf-8")) != self.identity:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(asked, self.identity)
+        path = folder / "result.json"
+        if path.is_file():
+            say(f"{name}: measured already")
+        else:
+            say(f"{name}: {len(self.seeds)} students")
+            write_json(path, self._measure(config, folder))
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
+
+    def _measure(self, config: CodecConfig, folder: Path) -> dict[str, Any]:
+        shards = self.source
+        if config.kind != "dense":
+            rewrite(self.source, folder / "shards", config)
+            shards = ShardReader(folder / "shards")
+        names = [f"seed {seed}" for seed in self.seeds]
+        weights = [self.hard_weight] * len(names)
+        student, model_config = self.recipe.student, self.recipe.student_model
+        trainer = make_trainer(shards, student, model_config, weights, self.seeds, names, folder, None)
+        state = trainer.train()
+        save_model(folder / "model.safetensors", state.best, {"seeds": self.seeds})
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        scorer = Scorer(self.recipe.decoding, self.experiment, folder)
+        scored = [
+            scorer.score(
+                NetworkSystem(f"seed_{seed}", state.best.select_members([member]), scorer.log_priors)
+            )
+            for member, seed in enumerate(self.seeds)
+        ]
+        return {
+            "codec": config.model_dump(mode="json"),
+            "name": describe_codec(config),
+            **shards.count_bytes(),
+            "students": [
+                {key: system[key] for key in ("frame_accuracy", "wer") if key in system} for system in scored
+            ],
+        }

@@ -1,0 +1,156 @@
+"""The inner loops over rows of logits: softmaxes, and the gradient of the loss, a row at a time in the cache.
+
+As torch operations each is a pass over memory of its own: seven to ten of them for one gradient. Here a row
+is read once and written once. The exponential is written out, for numba's is not vectorised; it is of Cephes
+(Moshier 1992), 2^n times a polynomial, with an error below 2e-7 of the value. Sums are by one thread and in
+one order: the number of threads changes nothing.
+Shapes: M members, B frames, P pdf-ids.
+"""
+
+import numba
+import numpy as np
+
+# Lets the compiler vectorise a sum; not for the exponential, whose order of operations matters.
+SUMMING = {"contract", "reassoc", "nsz"}
+# Rows that a thread takes at a time.
+CHUNK = 64
+# Below it an exponential is no normal number.
+LEAST_EXPONENT = np.float32(-87)
+# Added to a small number, it leaves no room for a fraction.
+_SHIFT = np.float32(1.5 * 2**23)
+_LOG2_E = np.float32(1.44269504088896341)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_C0, _C1, _C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+_C3, _C4, _C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+def exponentiate(row: np.ndarray, highest: np.float32, scale: np.float32, powers: np.ndarray) -> None:
+    """Fill exp((row - highest) * scale), none of it above 1; what is no number stays none."""
+    one = np.float32(1)
+    for place in range(len(row)):
+        exponent = (row[place] - highest) * scale
+        exponent = LEAST_EXPONENT if exponent < LEAST_EXPONENT else exponent
+        shifted = exponent * _LOG2_E + _SHIFT
+        whole = shifted - _SHIFT
+        rest = exponent - whole * _LN2_HIGH
+        rest = rest - whole * _LN2_LOW
+        power = ((((_C0 * rest + _C1) * rest + _C2) * rest + _C3) * rest + _C4) * rest + _C5
+        power = power * rest * rest + rest + one
+        # Times 2^whole: that stands in the lowest bits of `shifted`, a float's exponent from bit 23 on.
+        doublings = np.int32(np.float32(shifted).view(np.int32) << np.int32(23))
+        powers[place] = np.int32(np.float32(power).view(np.int32) + doublings).view(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def find_highest(row: np.ndarray) -> np.float32:
+    """The largest of a row, float32.
+
+    Found among integers that are ordered as the floats are whose bits they were, because a maximum of floats
+    is not vectorised.
+    """
+    sign, others = np.int32(31), np.int32(0x7FFFFFFF)
+    bits, highest = row.view(np.int32), np.int32(-0x80000000)
+    for place in range(len(bits)):
+        ordered = np.int32(bits[place] ^ np.int32((bits[place] >> sign) & others))
+        highest = ordered if ordered > highest else highest
+    return np.int32(highest ^ np.int32((highest >> sign) & others)).view(np.float32)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMMING)
+def sum_row(row: np.ndarray) -> np.float32:
+    """The sum of a row, float32."""
+    total = np.float32(0)
+    for place in range(len(row)):
+        total += row[place]
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMMING)
+def sum_deviations(weights: np.ndarray, row: np.ndarray, highest: np.float32) -> np.float32:
+    """The sum of weights * (row - highest), float32."""
+    total = np.float32(0)
+    for place in range(len(row)):
+        total += weights[place] * (row[place] - highest)
+    return total
+
+
+@numba.njit(cache=True, parallel=True, nogil=True)
+def softmax_in_place(rows: np.ndarray) -> None:
+    """Turn logits, float32 (B, P), into probabilities."""
+    for chunk in numba.prange((len(rows) + CHUNK - 1) // CHUNK):
+        for number in range(chunk * CHUNK, min(len(rows), (chunk + 1) * CHUNK)):
+            row = rows[number]
+            exponentiate(row, find_highest(row), np.float32(1), row)
+            scale = np.float32(1) / sum_row(row)
+            for place in range(len(row)):
+                row[place] *= scale
+
+
+@numba.njit(cache=True, nogil=True)
+def _blend(
+    hard: np.ndarray,
+    soft: np.ndarray,
+    targets: np.ndarray,
+    hard_scale: np.float32,
+    soft_scale: np.float32,
+    target_scale: np.float32,
+) -> None:
+    for place in range(len(hard)):
+        hard[place] = hard_scale * hard[place] + soft_scale * soft[place] - target_scale * targets[place]
+
+
+@numba.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+def fill_gradient(
+    logits: np.ndarray,
+    pdf_ids: np.ndarray,
+    targets: np.ndarray,
+    hard_weights: np.ndarray,
+    frame_scales: np.ndarray,
+    temperature: np.float32,
+    gradient: np.ndarray,
+    losses: np.ndarray,
+) -> None:
+    """The loss of every frame, and its gradient with respect to the logits: `asrdistill.nn.loss` says which.
+
+    Args:
+        logits: float32 (M, B, P).
+        pdf_ids: int64 (M or 1, B), hard targets.
+        targets: float32 (M or 1, B, P), soft targets; without any, of shape (0, 0, 0).
+        hard_weights: float32 (M,).
+        frame_scales: float32 (M or 1, B), what a frame's gradient is multiplied by.
+        temperature: T of the soft targets.
+        gradient: float32 (M, B, P), filled.
+        losses: float32 (M, B), filled; they are not scaled.
+    """
+    num_members, num_frames, num_pdfs = logits.shape
+    num_rows = num_members * num_frames
+    coldness, one = np.float32(1) / temperature, np.float32(1)
+    for chunk in numba.prange((num_rows + CHUNK - 1) // CHUNK):
+        softened = np.empty(num_pdfs if len(targets) else 0, np.float32)
+        for number in range(chunk * CHUNK, min(num_rows, (chunk + 1) * CHUNK)):
+            member, frame = number // num_frames, number % num_frames
+            row, filled = logits[member, frame], gradient[member, frame]
+            pdf_id = pdf_ids[member % len(pdf_ids), frame]
+            frame_scale = frame_scales[member % len(frame_scales), frame]
+            highest = find_highest(row)
+            exponentiate(row, highest, one, filled)
+            total = sum_row(filled)
+            loss = np.log(total) - (row[pdf_id] - highest)
+            weight = hard_weights[member] if len(targets) else one
+            hard_scale = weight * frame_scale
+            if len(targets):
+                soft = targets[member % len(targets), frame]
+                exponentiate(row, highest, coldness, softened)
+                soft_total = sum_row(softened)
+                agreement = coldness * sum_deviations(soft, row, highest)
+                soft_loss = temperature * temperature * (sum_row(soft) * np.log(soft_total) - agreement)
+                loss = weight * loss + (one - weight) * soft_loss
+                soft_scale = (one - weight) * temperature * frame_scale
+                _blend(filled, softened, soft, hard_scale / total, soft_scale / soft_total, soft_scale)
+            else:
+                scale = hard_scale / total
+                for place in range(num_pdfs):
+                    filled[place] *= scale
+            filled[pdf_id] -= hard_scale
+            losses[member, frame] = loss

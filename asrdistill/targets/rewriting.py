@@ -1,0 +1,237 @@
+"""A dump of soft targets written anew: by another codec, or with more teachers in the average.
+
+The shards have everything that is needed but the new teachers: neither the old ones are run again, nor is the
+corpus read. Shards are shared out, and an interrupted rewriting goes on, as a dump does.
+What is stored of the old teachers must be whole: of codecs `dense` and `transform`. What `top_k` dropped
+cannot be averaged with, and draws of `sampled` would have to become more.
+Shapes: T temperatures, N frames, P pdf-ids.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from asrdistill.errors import ContractError, ExperimentError
+from asrdistill.experiment import write_json
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.soft_targets import SparseRows
+from asrdistill.progress import say, track
+from asrdistill.targets.averaging import (
+    BYTE,
+    Opinion,
+    ask_teachers,
+    find_entropies,
+    read_distance,
+    write_distance,
+)
+from asrdistill.targets.claims import drop_leftovers, share_out
+from asrdistill.targets.codecs import Codec, CodecConfig, open_codec
+from asrdistill.targets.shards import (
+    ShardReader,
+    SoftTargetSample,
+    codebook_path,
+    spread_utterances,
+    write_index,
+    write_shard,
+)
+from asrdistill.targets.transform import TransformConfig, learn_codebook
+
+WHOLE_CODECS = ("dense", "transform")
+# What `write_index` makes itself.
+_MADE_ANEW = ("schema", "codebooks", "splits", "sha256")
+
+
+@dataclass(frozen=True)
+class AddedTeachers:
+    """Teachers that are to be averaged with those of a dump.
+
+    Attributes:
+        model: they.
+        identity: what the index is to say of them.
+    """
+
+    model: AcousticModel
+    identity: dict[str, Any]
+
+
+def rewrite(
+    reader: ShardReader, out: Path, codec_config: CodecConfig, added: AddedTeachers | None = None
+) -> None:
+    """Write a dump anew to another folder.
+
+    Args:
+        reader: of the dump.
+        out: folder for the new one: empty, or with what the same command began.
+        codec_config: of the new one.
+        added: teachers that are asked too.
+
+    Raises:
+        ContractError: the dump does not have what is needed for it.
+        ExperimentError: the folder has other files.
+    """
+    _check_whole(reader, added is not None)
+    rewriter = _Rewriter(reader, codec_config, added)
+    identity = rewriter.describe()
+    if _is_finished(out, identity):
+        say(f"{out} is there already, from the same shards and settings")
+        return
+    rewriter.write(out)
+    splits = {
+        split: [{key: shard[key] for key in ("file", "lengths", "num_aligned")} for shard in shards]
+        for split, shards in reader.index["splits"].items()
+    }
+    write_index(out, splits, identity)
+    drop_leftovers(out)
+
+
+def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
+    if reader.codec_config.kind not in WHOLE_CODECS:
+        raise ContractError(
+            f"soft targets {reader.shards_dir}: codec {reader.codec_config.kind} keeps a part of what the "
+            f"teachers said; to write them anew takes one that keeps all ({' or '.join(WHOLE_CODECS)}): dump "
+            "again with it"
+        )
+    if adds_teachers and reader.index["average"] != "arithmetic":
+        raise ContractError(
+            f"soft targets {reader.shards_dir}: the average is {reader.index['average']}; how far teachers "
+            "are from each other can be continued for soft_targets.average arithmetic alone: dump again"
+        )
+
+
+def _is_finished(out: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder has all of it; what it is to have is noted where there is nothing yet."""
+    began = out / ".identity.json"
+    for path in (out / "index.json", began):
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if any(found.get(key) != value for key, value in identity.items()):
+                raise ExperimentError(
+                    f"{out}: has soft targets of other shards or settings; choose another folder with --out"
+                )
+            return path != began
+    if out.is_dir() and any(out.iterdir()):
+        raise ExperimentError(f"{out}: has other files; choose an empty folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(began, identity)
+    return False
+
+
+class _Rewriter:
+    """Reads samples of a dump and makes those of the new one."""
+
+    def __init__(self, reader: ShardReader, codec_config: CodecConfig, added: AddedTeachers | None) -> None:
+        self.reader, self.codec_config = reader, codec_config
+        self.added = added
+        self.model = added.model.in_compute_dtype() if added else None
+        self.temperatures: tuple[float, ...] = tuple(reader.index["temperatures"])
+        self.num_old: int = reader.index["teachers"]["num_teachers"]
+
+    def describe(self) -> dict[str, Any]:
+        """The identity of the new dump."""
+        index = self.reader.index
+        identity = {key: value for key, value in index.items() if key not in _MADE_ANEW}
+        identity |= {"codec": self.codec_config.model_dump(mode="json"), "rewritten_from": index["sha256"]}
+        if self.added:
+            old, new = index["teachers"], self.added.identity
+            identity["teachers"] = {
+                **old,
+                "num_teachers": self.num_old + new["num_teachers"],
+                "added": [*old.get("added", []), new],
+            }
+        return identity
+
+    def write(self, out: Path) -> None:
+        """All codebooks and shards that are not there yet."""
+        codecs = self._open_codecs(out)
+        extension = next(iter(codecs.values())).extension
+        for split, shards in self.reader.index["splits"].items():
+            numbers = {shard["file"]: number for number, shard in enumerate(shards)}
+            missing = sum(not (out / name).is_file() for name in numbers)
+            for name in track(share_out(out, list(numbers)), f"rewrite {split}", missing, "shard"):
+                samples = self._write_all(split, numbers[name], codecs)
+                write_shard(out / name, samples, extension)
+
+    def _open_codecs(self, out: Path) -> dict[float, Codec]:
+        codecs = {}
+        for place, temperature in enumerate(self.temperatures):
+            path = codebook_path(out, temperature)
+            if isinstance(self.codec_config, TransformConfig):
+                for _ in share_out(out, [path.name]):
+                    sample = self._draw_sample(place, self.codec_config.sample_frames)
+                    learn_codebook(sample, self.codec_config).write(path)
+            codecs[temperature] = open_codec(self.codec_config, path)
+        return codecs
+
+    def _draw_sample(self, place: int, wanted_frames: int) -> list[np.ndarray]:
+        """Soft targets at one temperature of utterances from all over the training split."""
+        shards = self.reader.index["splits"]["train"]
+        lengths = np.array([length for shard in shards for length in shard["lengths"]])
+        wanted = set(spread_utterances(lengths, wanted_frames))
+        averages, first = [], 0
+        for number in track(range(len(shards)), "codebook", unit="shard"):
+            here = {first + offset for offset in range(len(shards[number]["lengths"]))} & wanted
+            if here:
+                for offset, sample in enumerate(self._read("train", number)):
+                    if first + offset in here:
+                        averages.append(self._average(sample)[0][place])
+            first += len(shards[number]["lengths"])
+        return averages
+
+    def _write_all(self, split: str, number: int, codecs: dict[float, Codec]) -> Iterator[SoftTargetSample]:
+        for offset, sample in enumerate(self._read(split, number)):
+            averages, records = self._average(sample)
+            soft = {
+                temperature: codec.encode(
+                    averages[place], np.random.default_rng((number, offset, place, split == "train"))
+                )
+                for place, (temperature, codec) in enumerate(codecs.items())
+            }
+            yield SoftTargetSample(sample.id, sample.features, records, soft)
+
+    def _read(self, split: str, number: int) -> Iterator[SoftTargetSample]:
+        """The samples of a shard with the soft targets of all temperatures."""
+        shard = self.reader.index["splits"][split][number]
+        for parts in zip(*(self.reader.samples(shard, t) for t in self.temperatures), strict=True):
+            soft = {t: content for part in parts for t, content in part.soft_targets.items()}
+            yield SoftTargetSample(parts[0].id, parts[0].features, parts[0].records, soft)
+
+    def _average(self, sample: SoftTargetSample) -> tuple[np.ndarray, np.ndarray]:
+        """Averages of all teachers, float32 (T, N, P), and the sample's records, theirs too."""
+        everything = torch.arange(len(sample.features))[None]
+        decoded = [
+            self.reader.open_codec(t).decode(content, len(sample.features)).take(everything)
+            for t, content in sample.soft_targets.items()
+        ]
+        rows = torch.cat([part for part in decoded if not isinstance(part, SparseRows)])
+        averages: np.ndarray = (rows / rows.sum(2, keepdim=True)).numpy()
+        if self.model is None:
+            return averages, sample.records
+        opinion = ask_teachers(self.model, sample.features, self.temperatures)
+        return self._join(averages, sample.records, opinion)
+
+    def _join(
+        self, averages: np.ndarray, records: np.ndarray, opinion: Opinion
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The old teachers' averages and records with the new ones' opinion in them.
+
+        An average of entropies follows from a divergence, and the other way round. For which pdf-id the old
+        teachers voted is not known: it is taken to be the likeliest of their average, and the new votes for
+        it are added. Where the likeliest is another one, the count is off by the new votes at most.
+        """
+        num_new = len(opinion.winners)
+        total = self.num_old + num_new
+        share = np.float32(num_new / total)
+        entropies = find_entropies(averages[0]) - read_distance(records["distance"], self.num_old)
+        entropies = (1 - share) * entropies + share * opinion.entropies
+        favourites = averages[0].argmax(1)
+        joined = (1 - share) * averages + share * opinion.averages
+        changed = records.copy()
+        votes = records["votes"].astype(int) + (opinion.winners == favourites).sum(0)
+        changed["votes"] = votes.clip(max=BYTE)
+        changed["distance"] = write_distance(find_entropies(joined[0]) - entropies, total)
+        return joined, changed

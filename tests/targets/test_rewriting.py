@@ -1,0 +1,143 @@
+"""Shards written anew, by another codec or with more teachers, against a dump with all of it at once."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asrdistill.nn.checkpoint import load_model, save_model
+from asrdistill.pipeline import open_experiment
+from asrdistill.stages import soft_targets
+from asrdistill.targets.shards import ShardReader
+
+pytestmark = pytest.mark.end_to_end
+
+Command = Callable[..., Any]  # gives the Outcome of conftest.py
+
+
+def read_dense(shards_dir: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Soft targets, votes and distances of all frames."""
+    reader = ShardReader(shards_dir)
+    frames = reader.load(split, 2.0)
+    assert frames.soft_targets is not None
+    rows = frames.soft_targets.take(torch.arange(len(frames.pdf_ids))[None])
+    assert isinstance(rows, torch.Tensor)
+    records = np.concatenate(
+        [s.records for shard in reader.index["splits"][split] for s in reader.samples(shard, None)]
+    )
+    return rows[0].numpy(), records["votes"].astype(int), records["distance"].astype(int)
+
+
+@pytest.fixture(scope="module")
+def divided(
+    finished: Path, tiny_recipe: Path, asrdistill_process: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Two experiments whose teachers together are those of the finished one: the first two, and the third.
+
+    What they dump is of their own teachers, which are taken from there.
+    """
+    folders = []
+    for name, members in (("first", [0, 1]), ("third", [2])):
+        folder = tmp_path_factory.mktemp("divided") / name
+        shutil.copytree(finished, folder)
+        path = folder / "teachers/model.safetensors"
+        model, described = load_model(path)
+        seeds = [described["seeds"][member] for member in members]
+        save_model(path, model.select_members(members), {"seeds": seeds, "diversity": ["seed"]})
+        folders.append(folder)
+    return folders[0], folders[1]
+
+
+def dump(folder: Path) -> Path:
+    """Shards of an experiment's teachers, made anew."""
+    experiment, recipe = open_experiment(folder)
+    shards_dir = folder / "soft_targets/shards"
+    shutil.rmtree(shards_dir)
+    soft_targets.run(recipe, experiment)
+    return shards_dir
+
+
+def test_another_codec_is_what_a_dump_with_it_would_be(
+    finished: Path, transformed: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    out = tmp_path / "small"
+    words = ("rewrite", finished, "--out", out, "--set", "soft_targets.codec={kind: transform}")
+    outcome = asrdistill(*words)
+    assert outcome.status == 0, outcome.stderr
+    assert asrdistill("verify", out).status == 0
+    exact, votes, distance = read_dense(finished / "soft_targets/shards")
+    found, *records = read_dense(out)
+    dumped, *_ = read_dense(transformed / "soft_targets/shards")
+    np.testing.assert_array_equal(records, [votes, distance])
+    errors = [np.abs(rows - exact).sum(1).mean() / 2 for rows in (found, dumped)]
+    assert errors[0] < 1.1 * errors[1] < 0.05
+    sizes = [
+        ShardReader(d).count_bytes()["bytes_per_frame"] for d in (out, transformed / "soft_targets/shards")
+    ]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+    assert "is there already" in asrdistill(*words).stderr
+
+
+def test_teachers_added_later_are_as_good_as_those_asked_at_once(
+    finished: Path, divided: tuple[Path, Path], tmp_path: Path, asrdistill: Command
+) -> None:
+    first, third = divided
+    shards_dir = dump(first)
+    out = tmp_path / "all"
+    outcome = asrdistill("rewrite", shards_dir, "--out", out, "--add-teachers", third)
+    assert outcome.status == 0, outcome.stderr
+    teachers = json.loads((out / "index.json").read_text())["teachers"]
+    assert (teachers["num_teachers"], teachers["seeds"]) == (3, [1, 2])
+    assert [added["seeds"] for added in teachers["added"]] == [[3]]
+    exact, votes, distance = read_dense(finished / "soft_targets/shards")
+    before, *_ = read_dense(shards_dir)
+    found, found_votes, found_distance = read_dense(out)
+    assert np.abs(before - exact).max() > 0.02
+    np.testing.assert_allclose(found, exact, atol=5e-4)
+    assert np.abs(found_distance - distance).max() <= 3
+    assert np.abs(found_votes - votes).max() <= 1 and (found_votes == votes).mean() > 0.9
+
+
+def test_what_cannot_be_meant_is_refused(
+    finished: Path, divided: tuple[Path, Path], tmp_path: Path, asrdistill: Command
+) -> None:
+    out = ("--out", tmp_path / "out")
+    top_k = tmp_path / "top_k"
+    of_codec = ("--set", "soft_targets.codec.kind=top_k")
+    assert asrdistill("rewrite", finished, "--out", top_k, *of_codec).status == 0
+    for words, expected in (
+        ((finished, *out), "its codec is {kind: dense} already, and no teachers are added"),
+        ((top_k, *out, "--set", "soft_targets.codec.kind=dense"), "codec top_k keeps a part"),
+        ((finished, *out, "--add-teachers", divided[1]), "its teachers of seed 3 are in the soft targets"),
+        ((finished, *out, "--add-teachers", tmp_path), "not an experiment"),
+        ((finished, *out, "--set", "soft_targets.codec.kind=zip"), "soft_targets.codec"),
+        ((finished, *out, "--set", "student.seed=3"), "only a codec is to be chosen here"),
+        ((finished, "--out", top_k, "--set", "soft_targets.codec.kind=sampled"), "of other shards or"),
+        ((finished, "--out", finished, *of_codec), "has other files"),
+    ):
+        outcome = asrdistill("rewrite", *words)
+        assert (outcome.status, expected in outcome.error) == (1, True), outcome.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_rewriting_goes_on(finished: Path, tmp_path: Path, asrdistill: Command) -> None:
+    """What was left: some shards and no index."""
+    words = ("--set", "soft_targets.codec={kind: transform}")
+    whole, partial = tmp_path / "whole", tmp_path / "partial"
+    assert asrdistill("rewrite", finished, "--out", whole, *words).status == 0
+    assert asrdistill("rewrite", finished, "--out", partial, *words).status == 0
+    identity = json.loads((whole / "index.json").read_text())
+    made = ("schema", "codebooks", "splits", "sha256")
+    (partial / ".identity.json").write_text(json.dumps({k: v for k, v in identity.items() if k not in made}))
+    for name in ("index.json", "train-000001.tar", "dev-000000.tar"):
+        (partial / name).unlink()
+    kept = (partial / "train-000000.tar").stat().st_mtime_ns
+    assert asrdistill("rewrite", finished, "--out", partial, *words).status == 0
+    assert (partial / "train-000000.tar").stat().st_mtime_ns == kept
+    files = {path.name: path.read_bytes() for path in whole.iterdir()}
+    assert {path.name: path.read_bytes() for path in partial.iterdir()} == files
