@@ -39,7 +39,8 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 test: setup lint type
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# Training, and a dump of soft targets, killed 200 times at random moments each, resumed, the same bytes; some minutes.
+# Training, and a dump of soft targets with its student, killed 200 times at random moments each, resumed, the same
+# bytes; some minutes.
 test-kill: setup
 	NUM_KILLS=200 $(BIN)/python -m pytest -s tests/nn/test_killed_training.py tests/targets/test_killed_dump.py
 

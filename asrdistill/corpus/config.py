@@ -18,7 +18,7 @@ CorpusConfig = Annotated[
 
 
 def import_corpus(config: CorpusConfig, audio_dir: Path) -> dict[str, list[Utterance]]:
-    """Read a corpus, or synthesise it into `audio_dir`; keys train, dev and test.
+    """Read a corpus, or synthesise it into `audio_dir`; keys train, dev, test and, if any, untranscribed.
 
     Transcripts are upper-cased, `audio_filepath` is absolute. A recording that cannot be read gets
     duration 0: `validate` finds out why.

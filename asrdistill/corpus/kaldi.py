@@ -8,7 +8,7 @@ from pydantic import Field
 from asrdistill.config import Config
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
 from asrdistill.errors import CorpusError
 
 TABLES = ("wav.scp", "text", "segments", "utt2spk")
@@ -21,6 +21,9 @@ class KaldiSplits(Config):
     train: str = Field("train", description="data directory to train on")
     dev: str = Field("dev", description="data directory to tune on")
     test: str = Field("test", description="data directory to report on")
+    untranscribed: str | None = Field(
+        None, description="data directory without transcripts, for the student alone"
+    )
 
 
 class KaldiConfig(FolderConfig):
@@ -29,32 +32,35 @@ class KaldiConfig(FolderConfig):
     kind: Literal["kaldi"] = Field("kaldi", description="form of the corpus")
     splits: KaldiSplits = Field(KaldiSplits(), description="the data directories inside the corpus folder")
 
-    def data_dir(self, split: str) -> Path:
-        return self.path / str(getattr(self.splits, split))
+    def list_data_dirs(self) -> dict[str, Path]:
+        """That of each split, and of speech without transcripts if there is such."""
+        named = self.splits.model_dump(exclude_none=True)
+        return {split: self.path / name for split, name in named.items()}
 
 
 def list_inputs(config: KaldiConfig) -> list[Path]:
     """The text files that determine the manifests."""
-    paths = [config.data_dir(split) / table for split in SPLITS for table in TABLES]
+    paths = [folder / table for folder in config.list_data_dirs().values() for table in TABLES]
     return [path for path in paths if path.is_file()]
 
 
 def import_splits(config: KaldiConfig) -> dict[str, list[Utterance]]:
-    """Read the three data directories.
+    """Read the data directories.
 
     Raises:
         CorpusError: a table is missing, or a line of one cannot be understood.
     """
-    return {split: _read_data_dir(config, config.data_dir(split)) for split in SPLITS}
+    folders = config.list_data_dirs()
+    return {s: _read_data_dir(config, folder, s != UNTRANSCRIBED) for s, folder in folders.items()}
 
 
-def _read_data_dir(config: KaldiConfig, data_dir: Path) -> list[Utterance]:
+def _read_data_dir(config: KaldiConfig, data_dir: Path, has_texts: bool) -> list[Utterance]:
     if not data_dir.is_dir():
         raise CorpusError(
             f"data directory {data_dir}: no such folder; expected one with wav.scp and text: "
             "set corpus.path to the corpus folder, or corpus.splits to the names of its data directories"
         )
-    texts = _read_table(data_dir / "text")
+    texts = _read_table(data_dir / "text") if has_texts else {}
     speakers = _read_table(data_dir / "utt2spk") if (data_dir / "utt2spk").is_file() else {}
     recordings = _locate_recordings(config, data_dir)
     segments = _read_segments(data_dir, recordings)

@@ -5,6 +5,7 @@ Source: Panayotov et al. (2015), "Librispeech: an ASR corpus based on public dom
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from asrdistill.config import Config
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.download import fetch_file, unpack_archive
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
 from asrdistill.errors import CorpusError
 
 MANIFESTS_DIR = Path(__file__).parents[2] / "manifests"
@@ -33,6 +34,9 @@ class LibrispeechConfig(FolderConfig):
     train: tuple[str, ...] = Field(("train-clean-100",), min_length=1, description="subsets to train on")
     dev: tuple[str, ...] = Field(("dev-clean",), min_length=1, description="subsets to tune on")
     test: tuple[str, ...] = Field(("test-clean",), min_length=1, description="subsets to report on")
+    untranscribed: tuple[str, ...] = Field(
+        (), description="subsets whose transcripts are not looked at, for the student alone"
+    )
     download: bool = Field(
         False, description="download into the corpus folder the subsets that are not there"
     )
@@ -40,6 +44,10 @@ class LibrispeechConfig(FolderConfig):
     def subsets(self, split: str) -> tuple[str, ...]:
         subsets: tuple[str, ...] = getattr(self, split)
         return subsets
+
+    def list_subsets(self) -> list[str]:
+        """Those of all splits, each once."""
+        return list(dict.fromkeys(s for split in (*SPLITS, UNTRANSCRIBED) for s in self.subsets(split)))
 
 
 class Archive(Config):
@@ -74,7 +82,7 @@ def read_source(path: Path) -> Source:
 
 def list_inputs(config: LibrispeechConfig) -> list[Path]:
     """The text files that determine the manifests, as far as they are there before a download."""
-    subset_dirs = {_locate_subset(config, subset) for split in SPLITS for subset in config.subsets(split)}
+    subset_dirs = {_locate_subset(config, subset) for subset in config.list_subsets()}
     transcripts = [path for folder in sorted(subset_dirs) for path in sorted(folder.glob("*/*/*.trans.txt"))]
     return [source_path(config), *transcripts]
 
@@ -86,13 +94,17 @@ def import_splits(config: LibrispeechConfig) -> dict[str, list[Utterance]]:
         CorpusError: a subset is missing, cannot be downloaded, or has speakers of no split.
     """
     source = read_source(source_path(config))
-    names = dict.fromkeys(subset for split in SPLITS for subset in config.subsets(split))
-    subsets = {subset: _read_subset(_provide_subset(config, source, subset)) for subset in names}
+    subsets = {s: _read_subset(_provide_subset(config, source, s)) for s in config.list_subsets()}
     splits = {
         split: [utterance for subset in config.subsets(split) for utterance in subsets[subset]]
         for split in SPLITS
     }
-    return _divide_speakers(source, splits) if source.speakers else splits
+    if source.speakers:
+        splits = _divide_speakers(source, splits)
+    if config.untranscribed:
+        heard = [utterance for subset in config.untranscribed for utterance in subsets[subset]]
+        splits[UNTRANSCRIBED] = [replace(utterance, text="") for utterance in heard]
+    return splits
 
 
 def _divide_speakers(source: Source, splits: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:

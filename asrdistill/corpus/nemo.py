@@ -9,12 +9,12 @@ from typing_extensions import TypedDict
 
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import SPLITS, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
 from asrdistill.errors import CorpusError
 
 
 class NemoConfig(FolderConfig):
-    """Settings of a corpus described by three manifests."""
+    """Settings of a corpus described by manifests."""
 
     kind: Literal["nemo"] = Field("nemo", description="form of the corpus")
     train: Path = Field(
@@ -22,6 +22,14 @@ class NemoConfig(FolderConfig):
     )
     dev: Path = Field(Path("dev.jsonl"), description="manifest to tune on, relative to the corpus folder")
     test: Path = Field(Path("test.jsonl"), description="manifest to report on, relative to the corpus folder")
+    untranscribed: Path | None = Field(
+        None, description="manifest of speech without text, for the student alone"
+    )
+
+    def list_manifests(self) -> dict[str, Path]:
+        """That of each split, and of speech without transcripts if there is such."""
+        named = {split: getattr(self, split) for split in (*SPLITS, UNTRANSCRIBED)}
+        return {split: self.path / name for split, name in named.items() if name is not None}
 
 
 class Entry(TypedDict, total=False):
@@ -40,20 +48,21 @@ ENTRY = TypeAdapter(Entry)
 
 def list_inputs(config: NemoConfig) -> list[Path]:
     """The text files that determine the manifests."""
-    return [config.path / config.train, config.path / config.dev, config.path / config.test]
+    return list(config.list_manifests().values())
 
 
 def import_splits(config: NemoConfig) -> dict[str, list[Utterance]]:
-    """Read the three manifests.
+    """Read the manifests.
 
     Raises:
         CorpusError: a manifest is missing, or a line of one cannot be understood.
     """
-    return {split: _read_manifest(path) for split, path in zip(SPLITS, list_inputs(config), strict=True)}
+    manifests = config.list_manifests()
+    return {s: _read_manifest(path, s != UNTRANSCRIBED) for s, path in manifests.items()}
 
 
-def _read_manifest(path: Path) -> list[Utterance]:
-    entries = [_parse_line(path, number, line) for number, line in read_lines(path)]
+def _read_manifest(path: Path, has_texts: bool) -> list[Utterance]:
+    entries = [_parse_line(path, number, line, has_texts) for number, line in read_lines(path)]
     audio_paths = [str((path.parent / entry["audio_filepath"]).absolute()) for entry in entries]
     unknown = [audio for audio, entry in zip(audio_paths, entries, strict=True) if "duration" not in entry]
     durations = map_paths(probe_duration, unknown, f"read headers of {path.name}")
@@ -62,12 +71,12 @@ def _read_manifest(path: Path) -> list[Utterance]:
         offset_s, duration_s = entry.get("offset", 0.0), entry.get("duration")
         if duration_s is None:
             duration_s = durations[audio_path] - offset_s
-        text, speaker = normalise_text(entry["text"]), entry.get("speaker")
+        text, speaker = normalise_text(entry["text"] if has_texts else ""), entry.get("speaker")
         utterances.append(Utterance(_make_id(entry), audio_path, offset_s, duration_s, text, speaker))
     return utterances
 
 
-def _parse_line(path: Path, number: int, line: str) -> Entry:
+def _parse_line(path: Path, number: int, line: str, has_text: bool) -> Entry:
     expected = "expected a JSON object with audio_filepath and text, durations and offsets in seconds"
     try:
         decoded: dict[str, Any] = json.loads(line)
@@ -80,7 +89,7 @@ def _parse_line(path: Path, number: int, line: str) -> Entry:
         raise CorpusError(
             f"manifest {path}, line {number}: {' '.join(str(error).split())}; {expected}"
         ) from error
-    if missing := {"audio_filepath", "text"} - entry.keys():
+    if missing := {"audio_filepath", *(("text",) if has_text else ())} - entry.keys():
         raise CorpusError(
             f"manifest {path}, line {number}: no {' and no '.join(sorted(missing))}; {expected}"
         )

@@ -11,6 +11,8 @@ from asrdistill.config import Config
 from asrdistill.errors import CorpusError
 
 SPLITS = ("train", "dev", "test")
+# Speech that only a student hears: it has soft targets and no hard ones.
+UNTRANSCRIBED = "untranscribed"
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 # One spelling, so that the same folder named otherwise is no change of the recipe; links are kept.
 FolderPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.abspath(path.expanduser())))]  # noqa: PTH100

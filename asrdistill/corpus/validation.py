@@ -16,6 +16,7 @@ from asrdistill.config import Config
 from asrdistill.corpus.audio import Recording, inspect_recording, map_paths
 from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.corpus.manifest import Utterance
+from asrdistill.corpus.source import UNTRANSCRIBED
 from asrdistill.errors import CorpusError
 
 NUM_NAMED = 5
@@ -103,7 +104,9 @@ def validate(
     faults: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in splits}
     for split, utterances in splits.items():
         for utterance in utterances:
-            found = _find_faults(utterance, recordings, lexicon, sampling_rate_hz)
+            found = _find_audio_faults(utterance, recordings, sampling_rate_hz)
+            if split != UNTRANSCRIBED:
+                found += _find_text_faults(utterance, lexicon)
             for kind in found:
                 faults[split][kind].append(utterance.id)
             if not found:
@@ -115,15 +118,10 @@ def validate(
     return validation
 
 
-def _find_faults(
-    utterance: Utterance, recordings: dict[str, Recording | None], lexicon: Lexicon, sampling_rate_hz: int
-) -> list[str]:
-    faults = _find_audio_faults(utterance, recordings, sampling_rate_hz)
-    if not utterance.words:
-        faults.append("empty text")
-    if any(word not in lexicon.pronunciations for word in utterance.words):
-        faults.append("words outside the lexicon")
-    return faults
+def _find_text_faults(utterance: Utterance, lexicon: Lexicon) -> list[str]:
+    unknown = any(word not in lexicon.pronunciations for word in utterance.words)
+    checks = {"empty text": not utterance.words, "words outside the lexicon": unknown}
+    return [kind for kind, is_found in checks.items() if is_found]
 
 
 def _find_audio_faults(
@@ -163,7 +161,10 @@ def _refuse_shared_speakers(splits: dict[str, list[Utterance]]) -> None:
         for utterance in utterances:
             if utterance.speaker is not None:
                 homes[utterance.speaker].add(split)
-    shared = {speaker: "+".join(sorted(home)) for speaker, home in homes.items() if len(home) > 1}
+    # Whoever is trained on may also be heard without transcripts.
+    several = {speaker: home for speaker, home in homes.items() if len(home - {UNTRANSCRIBED}) > 1}
+    several |= {speaker: home for speaker, home in homes.items() if len(home - {"train"}) > 1}
+    shared = {speaker: "+".join(sorted(home)) for speaker, home in several.items()}
     if shared:
         names = [f"{speaker} ({where})" for speaker, where in sorted(shared.items())]
         raise CorpusError(

@@ -54,7 +54,8 @@ class FrameStore:
                 f"frame store {path}: {size_bytes} bytes, expected {2 * shape[0] * shape[1]} "
                 f"for {shape[0]} frames of {shape[1]} bins; run again with --force features"
             )
-        self.frames = np.memmap(path, np.float16, "c", shape=shape)
+        # Nothing cannot be mapped.
+        self.frames = np.memmap(path, np.float16, "c", shape=shape) if size_bytes else np.empty(shape, "f2")
 
     def __len__(self) -> int:
         return len(self.utterance_ids)

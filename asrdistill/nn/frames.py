@@ -29,7 +29,7 @@ class Batch:
     Attributes:
         inputs: float16, as `AcousticModel.forward` wants them: windows (M or 1, B, D), or padded utterances.
         lengths: int64 (S,) of utterances; None of windows.
-        pdf_ids: int64 (M or 1, B), hard targets; anything where the weight is 0.
+        pdf_ids: int64 (M or 1, B), hard targets; -1 where there is none, and the soft term counts alone.
         num_frames: frames that count, those that the loss is the mean over.
         weights: float32 (M or 1, B), how often a frame counts; None: every one once.
         soft_targets: of a student's frames.
@@ -48,7 +48,7 @@ class FrameSource(Protocol):
 
     Attributes:
         lengths: frames of every utterance, usable or not: int64 (U,).
-        num_usable: int64 (U,), aligned frames of every utterance.
+        num_usable: int64 (U,), frames of every utterance that can be trained on.
         num_utterances: U.
     """
 
@@ -74,11 +74,12 @@ class FrameSource(Protocol):
 class LabelledFrames:
     """Frames with their hard targets and, for a student, their soft targets.
 
-    Frames of utterances that could not be aligned (pdf-id -1) serve as context only. What is memory-mapped
-    stays on disk: no array here has N entries but those that were given, and `usable` where it is asked for.
+    Frames without a hard target (pdf-id -1) serve as context only, unless their soft targets are to be learnt
+    alone. What is memory-mapped stays on disk: no array here has N entries but those that were given, and
+    `usable` where it is asked for.
 
     Attributes:
-        num_usable: int64 (U,), aligned frames of every utterance.
+        num_usable: int64 (U,), frames of every utterance that can be trained on.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LabelledFrames:
         pdf_ids: np.ndarray,
         soft_targets: SoftTargets | None = None,
         weights: np.ndarray | None = None,
+        uses_soft_alone: bool = False,
     ) -> None:
         """Args:
         frames: float16 (N, F).
@@ -95,11 +97,16 @@ class LabelledFrames:
         pdf_ids: int32 (N,), hard targets; -1 where there is none.
         soft_targets: of N frames, or None.
         weights: float32 (N,), how much each frame counts; None: all once.
+        uses_soft_alone: whether frames without a hard target are trained on by their soft targets.
         """
         self.frames, self.pdf_ids, self.soft_targets, self.weights = frames, pdf_ids, soft_targets, weights
         self.starts = np.ascontiguousarray(starts, np.int64)
-        aligned = (pdf_ids[start:end] != NOT_ALIGNED for start, end in pairwise(starts))
-        self.num_usable = np.array([np.count_nonzero(mask) for mask in aligned], np.int64)
+        self.uses_soft_alone = uses_soft_alone
+        self.num_usable = self.lengths if uses_soft_alone else self._count_aligned()
+
+    def _count_aligned(self) -> np.ndarray:
+        aligned = (self.pdf_ids[start:end] != NOT_ALIGNED for start, end in pairwise(self.starts))
+        return np.array([np.count_nonzero(mask) for mask in aligned], np.int64)
 
     def __len__(self) -> int:
         return int(self.num_usable.sum())
@@ -115,7 +122,9 @@ class LabelledFrames:
 
     @cached_property
     def usable(self) -> torch.Tensor:
-        """The frames that have a hard target, int64."""
+        """The frames that can be trained on, int64."""
+        if self.uses_soft_alone:
+            return torch.arange(len(self.pdf_ids))
         return torch.from_numpy(np.flatnonzero(self.pdf_ids != NOT_ALIGNED))
 
     def draw_pools(self, pool_frames: int, seed: tuple[int, ...]) -> list[np.ndarray]:
@@ -132,7 +141,8 @@ class LabelledFrames:
             soft = soft.join([soft.slice(span) for span in spans]) if spans else soft.slice(slice(0, 0))
         starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
         weights = None if self.weights is None else _join(self.weights, spans)
-        return LabelledFrames(_join(self.frames, spans), starts, _join(self.pdf_ids, spans), soft, weights)
+        frames, pdf_ids = _join(self.frames, spans), _join(self.pdf_ids, spans)
+        return LabelledFrames(frames, starts, pdf_ids, soft, weights, self.uses_soft_alone)
 
     def perturb(
         self, config: PerturbationConfig, seed: tuple[int, ...], numbers: np.ndarray
@@ -162,7 +172,7 @@ class LabelledFrames:
         return Batch(windows, None, pdf_ids, centres.shape[1], weights, self._take_soft(centres))
 
     def take_utterances(self, utterances: np.ndarray, model: AcousticModel) -> Batch:
-        """Whole utterances, padded to the longest one; padding and frames without hard target weigh 0."""
+        """Whole utterances, padded to the longest one; padding and frames that are not usable weigh 0."""
         first = torch.from_numpy(self.starts[:-1][utterances])
         lengths = torch.from_numpy(self.lengths[utterances])
         longest = int(lengths.max())
@@ -171,14 +181,17 @@ class LabelledFrames:
         position = torch.arange(longest)
         index = (first[:, None] + torch.minimum(position, lengths[:, None] - 1)).view(1, -1)
         pdf_ids = torch.from_numpy(self.pdf_ids)[index].long()
-        weights = ((position < lengths[:, None]).view(1, -1) & (pdf_ids != NOT_ALIGNED)).float()
+        is_usable = (position < lengths[:, None]).view(1, -1)
+        if not self.uses_soft_alone:
+            is_usable &= pdf_ids != NOT_ALIGNED
+        weights = is_usable.float()
         num_frames = int(weights.sum())
         if self.weights is not None:
             weights *= torch.from_numpy(self.weights)[index]
         return Batch(
             padded.view(len(utterances), -1, frames.shape[1]),
             lengths,
-            pdf_ids.clamp(min=0),
+            pdf_ids if self.uses_soft_alone else pdf_ids.clamp(min=0),
             num_frames,
             weights,
             self._take_soft(index),

@@ -9,6 +9,7 @@ Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, sections 2 and 3.
 Soft targets of which only some pdf-ids were kept are told apart among these; to all others they say how
 much these have together, and how it is divided among them is left to the student:
     CE(soft, student) = - sum over kept j of soft_j log student_j - rest log (sum over others of student_j)
+A frame without a hard target has the soft term alone, with its weight 1 - w.
 A frame counts as often as its batch says (`Batch.weights`); the loss is the mean over the frames that count.
 Shapes: M members, B frames, P pdf-ids, K pdf-ids kept of a frame at most.
 """
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import log_softmax
 
+from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.frames import Batch
 from asrdistill.nn.soft_targets import SparseRows
 from asrdistill.nn.softmax_loops import fill_gradient
@@ -151,9 +153,10 @@ class LossGradient:
 
 
 def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Log posteriors of the hard targets, float32 (M, B)."""
-    index = batch.pdf_ids.expand(len(log_posteriors), -1)[..., None]
-    return log_posteriors.gather(2, index)[..., 0]
+    """Log posteriors of the hard targets, float32 (M, B); 0 where there is none."""
+    pdf_ids = batch.pdf_ids.expand(len(log_posteriors), -1)
+    picked = log_posteriors.gather(2, pdf_ids.clamp(min=0)[..., None])[..., 0]
+    return torch.where(pdf_ids == NOT_ALIGNED, 0, picked)
 
 
 def _average(losses: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -115,7 +115,7 @@ def fill_gradient(
 
     Args:
         logits: float32 (M, B, P).
-        pdf_ids: int64 (M or 1, B), hard targets.
+        pdf_ids: int64 (M or 1, B), hard targets; below 0: none.
         targets: float32 (M or 1, B, P), soft targets; without any, of shape (0, 0, 0).
         hard_weights: float32 (M,).
         frame_scales: float32 (M or 1, B), what a frame's gradient is multiplied by.
@@ -133,12 +133,12 @@ def fill_gradient(
             row, filled = logits[member, frame], gradient[member, frame]
             pdf_id = pdf_ids[member % len(pdf_ids), frame]
             frame_scale = frame_scales[member % len(frame_scales), frame]
+            weight = hard_weights[member] if len(targets) else one
+            hard_scale = weight * frame_scale if pdf_id >= 0 else np.float32(0)
             highest = find_highest(row)
             exponentiate(row, highest, one, filled)
             total = sum_row(filled)
-            loss = np.log(total) - (row[pdf_id] - highest)
-            weight = hard_weights[member] if len(targets) else one
-            hard_scale = weight * frame_scale
+            loss = np.log(total) - (row[pdf_id] - highest) if pdf_id >= 0 else np.float32(0)
             if len(targets):
                 soft = targets[member % len(targets), frame]
                 exponentiate(row, highest, coldness, softened)
@@ -152,5 +152,6 @@ def fill_gradient(
                 scale = hard_scale / total
                 for place in range(num_pdfs):
                     filled[place] *= scale
-            filled[pdf_id] -= hard_scale
+            if pdf_id >= 0:
+                filled[pdf_id] -= hard_scale
             losses[member, frame] = loss

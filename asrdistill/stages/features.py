@@ -2,7 +2,7 @@
 
 from asrdistill.corpus.audio import load_audio
 from asrdistill.corpus.manifest import read_manifest
-from asrdistill.corpus.source import SPLITS
+from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED
 from asrdistill.experiment import Experiment
 from asrdistill.features.cepstra import NUM_CEPSTRA, compute_cepstra
 from asrdistill.features.filterbank import compute_filterbank
@@ -11,15 +11,16 @@ from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 
 SETTINGS = ("features", "corpus.sampling_rate_hz")
-READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in SPLITS))
-WRITES = list_store_files((*SPLITS, *map(name_cepstra, SPLITS)))
+EVERYTHING = (*SPLITS, UNTRANSCRIBED)
+READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in EVERYTHING))
+WRITES = list_store_files((*EVERYTHING, *map(name_cepstra, EVERYTHING)))
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Compute the frames of every split."""
     folder = experiment.stage_dir("features")
     rate = recipe.corpus.sampling_rate_hz
-    for split in SPLITS:
+    for split in EVERYTHING:
         utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
         with (
             FrameStoreWriter(folder, split, recipe.features.num_mel_bins) as log_mel,
@@ -30,4 +31,5 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
                 log_mel.add(utterance, frames)
                 cepstra.add(utterance, compute_cepstra(frames))
         store = FrameStore(folder, split)
-        say(f"  {split}: {store.num_frames} frames of {len(store)} utterances")
+        if len(store):
+            say(f"  {split}: {store.num_frames} frames of {len(store)} utterances")

@@ -5,6 +5,7 @@ from pathlib import Path
 from asrdistill.corpus.config import import_corpus, input_paths
 from asrdistill.corpus.lexicon import LexiconConfig, load_lexicon
 from asrdistill.corpus.manifest import write_manifest
+from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED
 from asrdistill.corpus.validation import Validation, validate
 from asrdistill.experiment import Experiment, write_json
 from asrdistill.progress import say
@@ -43,8 +44,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     words = {word for utterances in splits.values() for utterance in utterances for word in utterance.words}
     lexicon = load_lexicon(locate_lexicon(recipe), words)
     validation = validate(splits, lexicon, recipe.validation, recipe.corpus.sampling_rate_hz)
-    for split, utterances in validation.kept.items():
-        write_manifest(folder / "manifests" / f"{split}.jsonl", utterances)
+    for split in (*SPLITS, UNTRANSCRIBED):
+        write_manifest(folder / "manifests" / f"{split}.jsonl", validation.kept.get(split, []))
     lexicon.write(folder / "lexicon.txt")
     # What the features depend on besides the manifests: the sound itself.
     write_json(folder / "recordings.json", validation.recordings)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from asrdistill.corpus.source import UNTRANSCRIBED
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, hash_file
 from asrdistill.features.frame_store import FrameStore, list_store_files
@@ -49,7 +50,7 @@ SETTINGS = ("soft_targets", "features")
 READS = (
     "teachers/model.safetensors",
     "align/tied_states.json",
-    *list_store_files(SPLITS),
+    *list_store_files((*SPLITS, UNTRANSCRIBED)),
     *(f"align/{split}.npy" for split in SPLITS),
 )
 WRITES = ("soft_targets/shards/",)
@@ -107,9 +108,9 @@ def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
         path = codebook_path(shards_dir, temperature)
         if isinstance(config.codec, TransformConfig):
             for _ in share_out(shards_dir, [path.name]):
-                utterances = spread_utterances(np.diff(dump.store.starts), config.codec.sample_frames)
+                utterances = spread_utterances(dump.speech.lengths, config.codec.sample_frames)
                 averages = [
-                    dump.ask(dump.store.frames_of(number), (temperature,)).averages[0]
+                    dump.ask(dump.speech.frames_of(number), (temperature,)).averages[0]
                     for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
                 ]
                 learn_codebook(averages, config.codec).write(path)
@@ -146,31 +147,63 @@ def _dump_split(
     ]
 
 
+class _Speech:
+    """The utterances of a split, numbered, and after those of the training split the untranscribed ones.
+
+    Attributes:
+        ids: of all utterances.
+        lengths: their frames, int64.
+    """
+
+    def __init__(self, experiment: Experiment, split: str) -> None:
+        features_dir = experiment.stage_dir("features")
+        self._store = FrameStore(features_dir, split)
+        self._pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, self._store.num_frames)
+        self.ids, self.lengths = list(self._store.utterance_ids), np.diff(self._store.starts)
+        if split == "train":
+            self._untranscribed = FrameStore(features_dir, UNTRANSCRIBED)
+            self.ids += self._untranscribed.utterance_ids
+            self.lengths = np.concatenate([self.lengths, np.diff(self._untranscribed.starts)])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def frames_of(self, number: int) -> np.ndarray:
+        """Frames of an utterance, float16 (frames, bins)."""
+        num_transcribed = len(self._store)
+        if number < num_transcribed:
+            return self._store.frames_of(number)
+        return self._untranscribed.frames_of(number - num_transcribed)
+
+    def pdf_ids_of(self, number: int) -> np.ndarray:
+        """Its hard targets, int32 (frames,); -1 where there is none."""
+        if number < len(self._store):
+            return self._pdf_ids[self._store.starts[number] : self._store.starts[number + 1]]
+        return np.full(self.lengths[number], NOT_ALIGNED, np.int32)
+
+
 class _Dump:
     """Computes the samples of one split.
 
     Attributes:
+        speech: the split's utterances.
         samples: utterance number and view of each; view 0 is the utterance as it is.
     """
 
     def __init__(self, recipe: Recipe, experiment: Experiment, split: str, model: AcousticModel) -> None:
-        self.store = FrameStore(experiment.stage_dir("features"), split)
-        self.pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, self.store.num_frames)
+        self.speech = _Speech(experiment, split)
         self.model = model.in_compute_dtype()
         self.config = recipe.soft_targets
         num_views = self.config.num_views if split == "train" else 0
-        self.samples = [(number, view) for view in range(num_views + 1) for number in range(len(self.store))]
+        self.samples = [(number, view) for view in range(num_views + 1) for number in range(len(self.speech))]
 
     def num_frames(self, sample: tuple[int, int]) -> int:
         """Of a sample."""
-        return len(self._pdf_ids_of(sample[0]))
+        return int(self.speech.lengths[sample[0]])
 
     def count_aligned(self, sample: tuple[int, int]) -> int:
         """Frames of a sample that have a hard target."""
-        return int(np.count_nonzero(self._pdf_ids_of(sample[0]) != NOT_ALIGNED))
-
-    def _pdf_ids_of(self, number: int) -> np.ndarray:
-        return self.pdf_ids[self.store.starts[number] : self.store.starts[number + 1]]
+        return int(np.count_nonzero(self.speech.pdf_ids_of(sample[0]) != NOT_ALIGNED))
 
     def compute_all(
         self, numbers: range, codecs: dict[float, Codec], check: Callable[[], None]
@@ -186,7 +219,7 @@ class _Dump:
 
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
-        name, frames = self.store.utterance_ids[number], self.store.frames_of(number)
+        name, frames = self.speech.ids[number], self.speech.frames_of(number)
         if view:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
@@ -199,7 +232,7 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number, place))
             soft[temperature] = codec.encode(average, rng)
         records = np.empty(len(frames), FRAME_RECORD)
-        records["pdf_id"] = self._pdf_ids_of(number)
+        records["pdf_id"] = self.speech.pdf_ids_of(number)
         records["votes"], records["distance"] = opinion.votes, opinion.distance
         return SoftTargetSample(name, frames, records, soft)
 
@@ -310,7 +343,7 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
     if not 0 < minutes < math.inf:
         raise ContractError(f"plan: --minutes is {minutes:g}, expected some minutes of speech, such as 5")
     wanted_frames = 60 * minutes / recipe.features.frame_shift_s
-    utterances = spread_utterances(np.diff(dump.store.starts), wanted_frames)
+    utterances = spread_utterances(dump.speech.lengths, wanted_frames)
     if len(utterances) < 2:
         raise ContractError(
             f"plan: {minutes:g} minutes are {len(utterances)} utterance, at least two are needed: one to "
@@ -319,15 +352,15 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
     temperature = recipe.student.temperature
     start, averages = time.perf_counter(), []
     for number in track(utterances, "ask teachers"):
-        averages.append(dump.ask(dump.store.frames_of(number), (temperature,)).averages[0])
+        averages.append(dump.ask(dump.speech.frames_of(number), (temperature,)).averages[0])
     num_frames = sum(map(len, averages))
     sample = Sample(
-        [dump.store.frames_of(number) for number in utterances],
+        [dump.speech.frames_of(number) for number in utterances],
         averages,
         (time.perf_counter() - start) / num_frames,
     )
     dev_frames = FrameStore(experiment.stage_dir("features"), "dev").num_frames
-    corpus_frames = (1 + recipe.soft_targets.num_views) * dump.store.num_frames + dev_frames
+    corpus_frames = (1 + recipe.soft_targets.num_views) * int(dump.speech.lengths.sum()) + dev_frames
     num_temperatures = len(recipe.soft_targets.temperatures)
     planner = Planner(
         sample, recipe.student_model, recipe.student.training, temperature, corpus_frames, num_temperatures

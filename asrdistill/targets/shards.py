@@ -359,7 +359,8 @@ class ShardReader:
         pdf_ids = np.ascontiguousarray(joined["pdf_id"])
         weights = self._weigh(joined, weighting)
         joined_soft = soft[0].join(soft) if soft else None
-        return LabelledFrames(np.concatenate(features), starts, pdf_ids, joined_soft, weights)
+        frames = np.concatenate(features)
+        return LabelledFrames(frames, starts, pdf_ids, joined_soft, weights, joined_soft is not None)
 
     def _weigh(self, records: np.ndarray, weighting: Weighting) -> np.ndarray | None:
         """How much each frame counts, float32 from 0 to 1."""

@@ -5,6 +5,7 @@ Shapes: U utterances, and perturbed views of them.
 
 import numpy as np
 
+from asrdistill.errors import ContractError
 from asrdistill.nn.batches import POOL_FRAMES
 from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.progress import say
@@ -15,20 +16,48 @@ POOL_BYTES = 2_000_000_000
 
 
 class ShardFrames:
-    """The frames of a split, read again whenever they are asked for.
+    """The frames of a split, or one worker's part of them, read again whenever they are asked for.
+
+    Workers have whole shards, each its own, and together all of them, whatever their number; each draws its
+    pools and batches for itself, and goes on at any step (`asrdistill.nn.batches`).
 
     Attributes:
         lengths: frames of every utterance: int64 (U,).
-        num_usable: int64 (U,), of these those with a hard target.
+        num_usable: int64 (U,), the same: where there is no hard target, there is a soft one.
     """
 
     def __init__(
-        self, reader: ShardReader, split: str, temperature: float, weighting: Weighting = "none"
+        self,
+        reader: ShardReader,
+        split: str,
+        temperature: float,
+        weighting: Weighting = "none",
+        worker: int = 0,
+        num_workers: int = 1,
     ) -> None:
+        """Args:
+        reader: of the shards.
+        split: of these.
+        temperature: of the soft targets.
+        weighting: how much frames count.
+        worker: which one this is, from 0: of all processes on all machines, such as rank * workers + worker.
+        num_workers: how many there are.
+
+        Raises:
+            ContractError: there are fewer shards than workers.
+        """
         self.reader, self.split, self.temperature, self.weighting = reader, split, temperature, weighting
-        shards = reader.index["splits"][split]
+        total = len(reader.index["splits"][split])
+        if not 0 <= worker < num_workers <= total:
+            raise ContractError(
+                f"soft targets {reader.shards_dir}: worker {worker} of {num_workers}, but {split} has "
+                f"{total} shards and every worker reads whole ones; start fewer, or dump with a smaller "
+                "soft_targets.frames_a_shard"
+            )
+        self._numbers = np.arange(worker, total, num_workers)
+        shards = [reader.index["splits"][split][number] for number in self._numbers]
         self.lengths = np.array([length for shard in shards for length in shard["lengths"]], np.int64)
-        self.num_usable = np.array([count for shard in shards for count in shard["num_aligned"]], np.int64)
+        self.num_usable = self.lengths
         self._starts = np.cumsum([0, *(len(shard["lengths"]) for shard in shards)])
 
     def __len__(self) -> int:
@@ -58,8 +87,9 @@ class ShardFrames:
         """Some utterances, in memory; quickest where they are those of whole shards, shard after shard."""
         shards = np.searchsorted(self._starts, utterances, side="right") - 1
         _, first = np.unique(shards, return_index=True)
-        needed = shards[np.sort(first)].tolist()
-        loaded = self.reader.load_shards(self.split, needed, self.temperature, self.weighting)
+        needed = shards[np.sort(first)]
+        numbers = self._numbers[needed].tolist()
+        loaded = self.reader.load_shards(self.split, numbers, self.temperature, self.weighting)
         there = np.concatenate([self._utterances_of(shard) for shard in needed])
         if np.array_equal(there, utterances):
             return loaded

@@ -48,6 +48,21 @@ def test_usable_frames_are_counted(frames: LabelledFrames) -> None:
     assert frames.usable.tolist() == ALIGNED
 
 
+def test_soft_targets_alone_are_enough_where_that_is_asked_for(
+    frames: LabelledFrames, utterance_model_type: type[AcousticModel]
+) -> None:
+    model = utterance_model_type(make_config(0, 0), 1, 7, 1)
+    alone = LabelledFrames(
+        frames.frames, frames.starts, frames.pdf_ids, frames.soft_targets, uses_soft_alone=True
+    )
+    for all_frames in (alone, alone.select(np.arange(3))):
+        assert (len(all_frames), all_frames.usable.tolist()) == (30, list(range(30)))
+        assert all_frames.num_usable.tolist() == [13, 0, 17]
+        batch = all_frames.take_utterances(np.array([0]), model)
+        assert batch.weights is not None and batch.weights.tolist() == [[1] * 13]
+        assert (batch.num_frames, batch.pdf_ids[0].tolist()) == (13, frames.pdf_ids[:13].tolist())
+
+
 def test_frames_know_their_utterance(frames: LabelledFrames) -> None:
     wanted = torch.tensor([[0, 12, 13], [29, 5, 14]])
     assert frames.find_utterances(wanted).tolist() == [[0, 0, 2], [2, 0, 2]]

@@ -130,6 +130,35 @@ def test_the_mixture_is_the_weighted_sum(temperature: float) -> None:
         torch.testing.assert_close(found, expected)
 
 
+@every_target_set
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_frame_without_hard_target_has_the_soft_term_alone(num_sets: int, is_sparse: bool) -> None:
+    """Against torch's cross-entropies, of which the hard one leaves such frames out."""
+    logits, batch = draw_batch(num_sets=num_sets)
+    if is_sparse:
+        batch = replace(batch, soft_targets=draw_sparse(num_sets, False))
+    batch.pdf_ids[:, ::3] = -1
+    dense = batch.soft_targets
+    if isinstance(dense, SparseRows):
+        dense = fill_in(dense, torch.softmax(logits / 2, 2))
+    assert dense is not None
+    logits.requires_grad_()
+    losses = []
+    for member, weight in enumerate(HARD_WEIGHTS):
+        pdf_ids, soft = batch.pdf_ids[member % num_sets], dense[member % len(dense)]
+        hard = functional.cross_entropy(logits[member], pdf_ids, reduction="sum", ignore_index=-1)
+        told = functional.cross_entropy(logits[member] / 2, soft, reduction="sum")
+        losses.append((weight * hard + (1 - weight) * 4 * told) / NUM_FRAMES)
+    expected = torch.stack(losses)
+    expected.sum().backward()
+    torch.testing.assert_close(
+        distillation_loss(logits.detach(), batch, HARD_WEIGHTS, 2.0), expected.detach()
+    )
+    loss, gradient = compute(logits.detach(), batch, HARD_WEIGHTS, 2.0)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, logits.grad)
+
+
 def test_without_soft_targets_only_the_hard_ones_count() -> None:
     logits, batch = draw_batch(is_soft=False)
     found = distillation_loss(logits, batch, HARD_WEIGHTS, 5.0)

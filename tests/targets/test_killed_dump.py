@@ -1,4 +1,4 @@
-"""A dump that is killed at random moments ends with the same bytes as one that is not.
+"""A dump and the student's training that are killed at random moments end with the same bytes as others.
 
 `make test-kill` does it 200 times, the ordinary test run a few.
 """
@@ -12,33 +12,47 @@ import numpy as np
 import pytest
 
 from asrdistill.pipeline import open_experiment
-from asrdistill.stages import soft_targets
+from asrdistill.stages import soft_targets, student
 
 pytestmark = pytest.mark.end_to_end
 
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "8"))
-# A dump takes some seconds; kills come so early that it needs many attempts.
+# Both together take some seconds; kills come so early that they need many attempts.
 LONGEST_LIFE_S = 1.2
 
 
-def dump(experiment_dir: Path) -> None:
+def dump_and_distill(experiment_dir: Path) -> None:
     experiment, recipe = open_experiment(experiment_dir)
-    soft_targets.run(recipe, experiment)
+    if not (experiment_dir / "soft_targets/shards/index.json").is_file():
+        soft_targets.run(recipe, experiment)
+    student.run(recipe, experiment)
 
 
-def test_a_dump_that_is_killed_often_gives_the_same_bytes(transformed: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "tiny"
-    shutil.copytree(transformed, copy)
-    shards_dir = copy / "soft_targets/shards"
+def read_results(experiment_dir: Path) -> dict[str, bytes]:
+    """Shards and weights."""
+    files = [*experiment_dir.glob("soft_targets/shards/[!.]*"), experiment_dir / "student/model.safetensors"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def remove_results(experiment_dir: Path) -> None:
+    shutil.rmtree(experiment_dir / "soft_targets/shards")
+    shutil.rmtree(experiment_dir / "student")
+
+
+def test_killing_a_dump_and_a_student_often_changes_no_byte(transformed: Path, tmp_path: Path) -> None:
+    expected_dir, copy = tmp_path / "undisturbed", tmp_path / "tiny"
+    for folder in (expected_dir, copy):
+        shutil.copytree(transformed, folder)
+        remove_results(folder)
+    dump_and_distill(expected_dir)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["asrdistill.stages.soft_targets"])
+    context.set_forkserver_preload(["asrdistill.stages.soft_targets", "asrdistill.stages.student"])
     rng = np.random.default_rng(762)
     num_killed, is_whole = 0, False
-    shutil.rmtree(shards_dir)
     while num_killed < NUM_KILLS or not is_whole:
         if is_whole:  # once more from the start
-            shutil.rmtree(shards_dir)
-        worker = context.Process(target=dump, args=(copy,))
+            remove_results(copy)
+        worker = context.Process(target=dump_and_distill, args=(copy,))
         worker.start()
         worker.join(float(rng.uniform(0, LONGEST_LIFE_S)) if num_killed < NUM_KILLS else 300)
         is_whole = worker.exitcode is not None
@@ -48,8 +62,8 @@ def test_a_dump_that_is_killed_often_gives_the_same_bytes(transformed: Path, tmp
             num_killed += 1
             continue
         assert worker.exitcode == 0
-        found, expected = (
-            {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".tmp"}
-            for folder in (shards_dir, transformed / "soft_targets/shards")
-        )
+        found, expected = read_results(copy), read_results(expected_dir)
+        assert found.keys() == expected.keys() and len(found) > 5
         assert found == expected
+    shards = read_results(transformed)
+    assert all(expected[name] == shards[name] for name in shards if name != "model.safetensors")

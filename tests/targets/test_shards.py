@@ -136,7 +136,9 @@ def test_loaded_frames_are_those_written(shards_dir: Path) -> None:
     assert isinstance(frames.soft_targets, DenseTargets)
     soft = np.concatenate([load_array(s.soft_targets[2.5]) for s in samples])
     np.testing.assert_array_equal(frames.soft_targets.probabilities, soft)
-    assert len(frames) == sum(int((s.records["pdf_id"] >= 0).sum()) for s in samples)
+    assert len(frames) == sum(len(s.features) for s in samples), "those without hard target have a soft one"
+    without = ShardReader(shards_dir).load("train", None)
+    assert len(without) == sum(int((s.records["pdf_id"] >= 0).sum()) for s in samples)
     ends = np.cumsum([len(s.features) for s in samples])
     np.testing.assert_array_equal(frames.starts, [0, *ends])
 

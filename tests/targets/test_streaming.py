@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from asrdistill.errors import ContractError
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Batches, Diversity
-from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.frames import Batch, LabelledFrames
 from asrdistill.nn.models import build_model
 from asrdistill.targets import streaming
 from asrdistill.targets.codecs import save_array
@@ -101,7 +102,9 @@ def test_an_epoch_has_every_frame_once_and_goes_on_at_any_step(shards_dir: Path,
         if batch.weights is not None:
             counted = batch.weights > 0
         numbers.append((1024 * batch.soft_targets[..., 0])[counted].long().tolist())
-        assert (batch.pdf_ids[counted] == torch.tensor(numbers[-1]) % NUM_PDFS).all()
+        expected = torch.tensor(numbers[-1]) % NUM_PDFS
+        expected[torch.tensor(numbers[-1]) % 4 == 0] = -1
+        assert (batch.pdf_ids[counted] == expected).all()
     flat = [number for batch in numbers for number in batch]
     total = len(make_frames(shards_dir))
     assert len(set(flat)) == len(flat)
@@ -113,6 +116,34 @@ def test_an_epoch_has_every_frame_once_and_goes_on_at_any_step(shards_dir: Path,
         if batch.weights is not None:
             counted = batch.weights > 0
         assert (1024 * batch.soft_targets[..., 0])[counted].long().tolist() == numbers[step]
+
+
+@pytest.mark.parametrize("num_workers", range(1, NUM_SHARDS + 1))
+def test_workers_have_every_frame_once_together(shards_dir: Path, num_workers: int) -> None:
+    """And each goes on at any step of its own; frames are told by their first coefficient."""
+    model = build_model(AcousticModelConfig(architecture="tdnn", hidden_size=8), 2, NUM_PDFS, 1)
+    numbers: list[int] = []
+    for worker in range(num_workers):
+        reader = ShardReader(shards_dir)
+        frames = ShardFrames(reader, "train", 2.0, worker=worker, num_workers=num_workers)
+        epoch = Batches(frames, model, 16, Diversity(3), 40).of_epoch(2)
+        seen = [read_numbers(batch) for batch in epoch.start_at(0)]
+        for step in range(epoch.num_steps):
+            assert read_numbers(next(iter(epoch.start_at(step)))) == seen[step]
+        numbers += [number for batch in seen for number in batch]
+    everything = ShardReader(shards_dir).load("train", 2.0)
+    assert sorted(numbers) == list(range(len(everything)))
+
+
+def read_numbers(batch: Batch) -> list[int]:
+    assert isinstance(batch.soft_targets, torch.Tensor) and batch.weights is not None
+    return (1024 * batch.soft_targets[..., 0])[batch.weights > 0].long().tolist()
+
+
+def test_more_workers_than_shards_are_refused(shards_dir: Path) -> None:
+    for worker, num_workers in ((0, NUM_SHARDS + 1), (3, 3), (-1, 2)):
+        with pytest.raises(ContractError, match="train has 7 shards and every worker reads whole ones"):
+            ShardFrames(ShardReader(shards_dir), "train", 2.0, worker=worker, num_workers=num_workers)
 
 
 def test_a_dump_that_fits_is_kept_in_memory_and_a_larger_one_is_not(

@@ -1,0 +1,99 @@
+"""Speech without transcripts: soft targets alone, for the student alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asrdistill.targets.shards import ShardReader
+
+pytestmark = pytest.mark.end_to_end
+
+Command = Callable[..., Any]  # gives the Outcome of conftest.py
+NUM_UNTRANSCRIBED = 9
+
+
+def read_manifest(finished: Path, split: str) -> list[dict[str, Any]]:
+    lines = (finished / f"prepare/manifests/{split}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def corpus(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished experiment's speech as manifests; the last utterances of train have no text."""
+    folder = tmp_path_factory.mktemp("corpus")
+    splits = {split: read_manifest(finished, split) for split in ("train", "dev", "test")}
+    splits["untranscribed"] = [
+        {key: value for key, value in utterance.items() if key != "text"}
+        for utterance in splits["train"][-NUM_UNTRANSCRIBED:]
+    ]
+    splits["train"] = splits["train"][:-NUM_UNTRANSCRIBED]
+    for split, utterances in splits.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(u) + "\n" for u in utterances))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(corpus: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "more.yaml"
+    _, _, rest = tiny_recipe.read_text().partition("alignment:")
+    source = f"corpus: {{kind: nemo, path: {corpus}, untranscribed: untranscribed.jsonl}}\n"
+    path.write_text(source + "alignment:" + rest)
+    return path
+
+
+@pytest.fixture(scope="module")
+def distilled(recipe: Path, asrdistill_process: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("untranscribed") / "more"
+    outcome = asrdistill_process("run", recipe, "--exp", folder, "--stage", "student")
+    assert outcome.status == 0, outcome.stderr
+    assert f"untranscribed: {NUM_UNTRANSCRIBED} utterances" in outcome.stderr
+    return folder
+
+
+def test_it_has_soft_targets_and_no_hard_ones(corpus: Path, distilled: Path) -> None:
+    reader = ShardReader(distilled / "soft_targets/shards")
+    samples = [s for shard in reader.index["splits"]["train"] for s in reader.samples(shard, 2.0)]
+    lines = (corpus / "untranscribed.jsonl").read_text().splitlines()
+    untranscribed = [json.loads(line)["id"] for line in lines]
+    found = {s.id: s for s in samples}
+    assert {f"{name}{view}" for name in untranscribed for view in ("", "~view1")} <= found.keys()
+    for name, sample in found.items():
+        has_none = name.removesuffix("~view1") in untranscribed
+        assert ((sample.records["pdf_id"] == -1).all()) == has_none
+    frames = reader.load("train", 2.0)
+    assert len(frames) == len(frames.pdf_ids) > np.count_nonzero(frames.pdf_ids != -1)
+
+
+def test_teachers_have_not_heard_it(distilled: Path) -> None:
+    def count(name: str) -> int:
+        return int(np.load(distilled / f"align/{name}.npy").size)
+
+    index = json.loads((distilled / "features/untranscribed.json").read_text())
+    assert len(index["utterance_ids"]) == NUM_UNTRANSCRIBED
+    train = json.loads((distilled / "features/train.json").read_text())
+    assert count("train") == sum(train["num_frames"])
+    assert not set(index["utterance_ids"]) & set(train["utterance_ids"])
+
+
+def test_a_speaker_of_dev_is_refused(corpus: Path, recipe: Path, tmp_path: Path, asrdistill: Command) -> None:
+    utterances = [json.loads(line) for line in (corpus / "dev.jsonl").read_text().splitlines()]
+    path = tmp_path / "stranger.jsonl"
+    path.write_text(json.dumps({**utterances[0], "id": "another"}) + "\n")
+    setting = ("--set", f"corpus.untranscribed={path}")
+    outcome = asrdistill("run", recipe, "--exp", tmp_path / "exp", "--stage", "prepare", *setting)
+    assert outcome.status == 1
+    assert "(dev+untranscribed)" in outcome.error
+
+
+def test_it_needs_no_text_but_sound(corpus: Path, recipe: Path, tmp_path: Path, asrdistill: Command) -> None:
+    path = tmp_path / "gone.jsonl"
+    path.write_text(json.dumps({"id": "gone", "audio_filepath": "nowhere.wav", "duration": 1.0}) + "\n")
+    setting = ("--set", f"corpus.untranscribed={path}")
+    outcome = asrdistill("run", recipe, "--exp", tmp_path / "exp", "--stage", "prepare", *setting)
+    assert outcome.status == 1
+    assert "split untranscribed: 1 of 1 utterances cannot be used" in outcome.error
+    assert "missing audio" in outcome.error and "empty text" not in outcome.error
