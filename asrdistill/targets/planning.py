@@ -280,7 +280,8 @@ def render(costs: Sequence[Cost], chosen: Cost | None) -> str:
     )
     lines = [header]
     for cost in costs:
-        divergence = "-" if cost.divergence is None else f"{cost.divergence:.4f}"
+        # Rounding may make it less than nothing.
+        divergence = "-" if cost.divergence is None else f"{max(cost.divergence, 0):.4f}"
         lines.append(
             f"{describe_codec(cost.codec):<36} {cost.bytes_a_frame:>8.1f} {cost.size_bytes / 1e9:>6.2f} GB "
             f"{cost.seconds / 3600:>6.2f} {divergence:>8} {100 * cost.retained_mass:>5.1f}% "

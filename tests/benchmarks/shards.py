@@ -1,8 +1,8 @@
 """The soft-target store: a dump beside its teachers, reading beside copying, soft targets beside hard ones.
 
 Teachers and student are TDNNs of 6 x 256 over 1,000 tied states, ten and one; soft targets are written by
-codec `transform`. Weights are as they are drawn, but for the teachers' output layer, which is made so large
-that they have opinions.
+codec `transform`. Weights are as they are drawn, but for the teachers' output layer, made so that the
+average's perplexity at T = 2 is about 100, and that log-posteriors lie near 40 components, as on real speech.
 """
 
 import shutil
@@ -39,7 +39,7 @@ from asrdistill.targets.transform import TransformConfig, learn_codebook
 
 NUM_PDFS, WIDTH, TEMPERATURE = 1000, 256, 2.0
 NUM_FRAMES, REPEATS = 60_000, 3
-OPINION = 30.0
+NUM_COMPONENTS, LOGIT_SPREAD = 40, 4.3
 
 
 class Dump:
@@ -49,14 +49,22 @@ class Dump:
         self.folder = folder
         self.frames = draw_frames(max(NUM_FRAMES // setting.shrink, 2_000), 1)
         self.model = _build(setting, NUM_MEMBERS)
-        with torch.no_grad():
-            next(iter(self.model.output)).mul_(OPINION)  # type: ignore[union-attr, arg-type]
+        self._give_opinions()
         self.model = self.model.in_compute_dtype()
         config = TransformConfig(sample_frames=5_000)
         sample = [self._ask(number) for number in range(0, self.frames.num_utterances, 4)]
         learn_codebook(sample, config).write(codebook_path(folder, TEMPERATURE))
         self.codec: Codec = open_codec(config, codebook_path(folder, TEMPERATURE))
         self.config = config
+
+    @torch.no_grad()
+    def _give_opinions(self) -> None:
+        weight = next(iter(self.model.output))  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(0)
+        own = torch.randn(*weight.shape[:2], NUM_COMPONENTS, generator=generator)
+        weight.copy_(own @ torch.randn(NUM_COMPONENTS, weight.shape[2], generator=generator))
+        spread = self.model.compute_logits(self._frames_of(0)).std(2).mean((1, 2), keepdim=True)
+        weight.mul_(LOGIT_SPREAD / spread)
 
     def _frames_of(self, number: int) -> np.ndarray:
         return self.frames.frames[self.frames.starts[number] : self.frames.starts[number + 1]]
@@ -131,7 +139,8 @@ def measure_dump(setting: Setting) -> Measurement:
             measured.pairs.append((dump.forward(), dump.write()))
     forward_s, write_s = measured.pairs[-1]
     measured.remark = (
-        f"{len(dump.frames) / write_s:,.0f} frames/s; teachers alone {len(dump.frames) / forward_s:,.0f}"
+        f"{len(dump.frames) / write_s:,.0f} frames/s; teachers alone {len(dump.frames) / forward_s:,.0f}; "
+        f"{dump.open().count_bytes()['bytes_per_frame']} bytes a frame"
     )
     return measured
 

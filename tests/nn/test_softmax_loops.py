@@ -1,0 +1,51 @@
+"""The inner loops of softmaxes against scipy, at sizes and values where a shortcut would show."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+from asrdistill.nn.softmax_loops import exponentiate, find_highest, softmax_in_place, sum_row
+
+
+def draw(num_rows: int, num_pdfs: int, spread: float) -> np.ndarray:
+    rng = np.random.default_rng(num_pdfs)
+    return (spread * rng.normal(size=(num_rows, num_pdfs))).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_pdfs", [1, 2, 15, 16, 17, 1000, 14_001])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 3.0, 200.0])
+def test_softmax_is_scipys(num_pdfs: int, spread: float) -> None:
+    rows = draw(70, num_pdfs, spread)
+    expected = scipy.special.softmax(rows.astype(np.float64), axis=1)
+    softmax_in_place(rows)
+    np.testing.assert_allclose(rows, expected, rtol=2e-5, atol=1e-37)
+
+
+def test_exponentials_are_right_to_the_last_digits() -> None:
+    exponents = -np.geomspace(1e-6, 86.9, 100_000).astype(np.float32)
+    powers = np.empty_like(exponents)
+    exponentiate(exponents, np.float32(0), np.float32(1), powers)
+    np.testing.assert_allclose(powers, np.exp(exponents.astype(np.float64)), rtol=2e-7)
+    exponentiate(np.array([0, -500, -np.inf], np.float32), np.float32(0), np.float32(1), powers[:3])
+    assert powers[0] == 1 and 0 < powers[1] == powers[2] < 2e-38
+
+
+@pytest.mark.parametrize("values", [[-3.0, -1.0, -2.0], [5.0, -7.0], [-0.0], [1e-40, -1e-40], [3e38, -3e38]])
+def test_the_highest_is_found_whatever_the_signs(values: list[float]) -> None:
+    for turn in range(len(values)):
+        row = np.roll(np.array(values, np.float32), turn)
+        assert find_highest(row) == row.max()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 5, 99])
+def test_what_is_no_number_stays_none(wrong: float, place: int) -> None:
+    rows = draw(3, 100, 1.0)
+    rows[1, place] = wrong
+    softmax_in_place(rows)
+    assert np.isnan(rows[1]).any() and np.isfinite(rows[[0, 2]]).all()
+
+
+def test_a_sum_is_right_to_a_few_digits_of_float32() -> None:
+    row = draw(1, 14_001, 1.0)[0]
+    assert sum_row(row) == pytest.approx(float(row.sum(dtype=np.float64)), abs=1e-3)
