@@ -217,10 +217,10 @@ def _add_compare_codecs(commands: Any) -> None:
     compare = commands.add_parser(
         "compare-codecs",
         help="train and score students of several codecs of soft targets",
-        description="Writes an experiment's dense soft targets by other codecs, trains students of each, "
-        "alike but for their seeds, scores them, and makes the report again, which shows frame accuracy and "
-        "WER over bytes a frame. Results lie in EXP/codecs. Interrupted at any time, the same command goes "
-        "on.",
+        description="Writes a finished experiment's dense soft targets by other codecs, trains students of "
+        "each, alike but for their seeds, scores them on dev and test, and makes the report again, which "
+        "shows frame accuracy and WER over bytes a frame. Results lie in EXP/codecs. Interrupted at any "
+        "time, the same command goes on.",
         epilog="examples:\n  asrdistill compare-codecs exp/espeak --num-seeds 1\n"
         "  asrdistill compare-codecs exp/espeak --codec '{kind: dense}' --codec '{kind: sampled}'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -248,8 +248,8 @@ def _add_rewrite(commands: Any) -> None:
         epilog="examples:\n"
         "  asrdistill rewrite exp/espeak --out small --set soft_targets.codec.kind=transform\n"
         "  asrdistill rewrite exp/espeak --out more --add-teachers exp/others\n\n"
-        "EXP/others: a copy of EXP up to its align stage, run with other seeds:\n"
-        "  asrdistill run RECIPE --exp exp/others --set teachers.seed=10 --stage teachers",
+        "exp/others: copies of exp/espeak/prepare, features and align, run with other seeds:\n"
+        "  asrdistill run exp/espeak/recipe.yaml --exp exp/others --set teachers.seed=11 --stage teachers",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rewrite.add_argument("place", type=Path, metavar="EXP|DIR", help="experiment, or folder with index.json")
@@ -333,16 +333,11 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _compare_codecs(arguments: argparse.Namespace) -> None:
-    from asrdistill.codec_comparison import compare_codecs
-    from asrdistill.pipeline import open_experiment, run_stages
+    from asrdistill.pipeline import compare_codecs_of
     from asrdistill.recipe import load_codec
 
-    experiment, recipe = open_experiment(arguments.experiment)
     codecs = [load_codec([f"soft_targets.codec={text}"]) for text in arguments.codecs]
-    with experiment.locked():
-        path = compare_codecs(recipe, experiment, codecs, arguments.num_seeds)
-    run_stages(recipe, experiment, "report", ["report"])
-    print(path)
+    print(compare_codecs_of(arguments.experiment, codecs, arguments.num_seeds))
 
 
 def _rewrite(arguments: argparse.Namespace) -> None:

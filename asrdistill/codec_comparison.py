@@ -1,7 +1,7 @@
 """What the bytes of soft targets buy: students of several codecs, several seeds each, trained and scored.
 
-All students of one codec are trained as one stack, like the experiment's own with a soft target; codecs are
-written anew from the experiment's dense shards. Everything lies in EXP/codecs/, a folder a codec; an
+All students of one codec are trained as one stack, like the experiment's own of its first hard weight; codecs
+are written anew from the experiment's dense shards. Everything lies in EXP/codecs/, a folder a codec; an
 interrupted comparison goes on.
 """
 
@@ -13,7 +13,8 @@ from typing import Any
 
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, write_json
-from asrdistill.nn.checkpoint import save_model
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
@@ -40,13 +41,13 @@ def compare_codecs(
 
     Args:
         recipe: of the experiment.
-        experiment: whose soft targets are dense, and whose other stages up to these are finished.
+        experiment: whose soft targets are dense; all stages but the report are finished.
         codecs: to be compared; none: `COMPARED`.
         num_seeds: students of each.
 
     Returns:
-        Path of codecs.json: of every codec what `ShardReader.count_bytes` gives, and frame accuracy and
-        WER of its students.
+        Path of codecs.json: of these codecs, and of others that were measured alike before, what
+        `ShardReader.count_bytes` gives, and frame accuracy and WER of its students.
 
     Raises:
         ContractError: the soft targets are not there, or not dense; or no student is asked for.
@@ -61,9 +62,10 @@ def compare_codecs(
         )
     folder = experiment.dir / "codecs"
     comparison = _Comparison(recipe, experiment, source, num_seeds)
-    results = [comparison.measure(config, folder / _name(config)) for config in codecs or COMPARED]
+    for config in codecs or COMPARED:
+        comparison.measure(config, folder / _name(config))
     path = folder / "codecs.json"
-    write_json(path, {**comparison.identity, "codecs": results})
+    write_json(path, {"index_sha256": source.index["sha256"], "codecs": comparison.gather(folder)})
     return path
 
 
@@ -77,7 +79,8 @@ class _Comparison:
     """Trains and scores students of one experiment's soft targets.
 
     Attributes:
-        identity: what all results depend on.
+        training: what the students depend on.
+        scoring: what their results depend on besides.
     """
 
     def __init__(self, recipe: Recipe, experiment: Experiment, source: ShardReader, num_seeds: int) -> None:
@@ -85,7 +88,7 @@ class _Comparison:
         soft_weights = [weight for weight in recipe.student.hard_weight if weight < 1]
         self.hard_weight = soft_weights[0] if soft_weights else 0.5
         self.seeds = [recipe.student.seed + number for number in range(num_seeds)]
-        self.identity: dict[str, Any] = {
+        self.training: dict[str, Any] = {
             "index_sha256": source.index["sha256"],
             "hard_weight": self.hard_weight,
             "temperature": recipe.student.temperature,
@@ -94,46 +97,70 @@ class _Comparison:
             "model": recipe.student_model.model_dump(mode="json"),
             "frame_weights": recipe.student.frame_weights,
         }
+        # How words are decoded: the score stage, which is finished, depends on just that.
+        stamp = experiment.stamp_of("score")
+        assert stamp is not None
+        self.scoring = {"settings": stamp["settings"], "reads": stamp["reads"]}
 
-    def measure(self, config: CodecConfig, folder: Path) -> dict[str, Any]:
-        """The result of one codec, which is made unless it is there."""
+    def measure(self, config: CodecConfig, folder: Path) -> None:
+        """Train and score the students of one codec, unless that is done."""
         name, asked = describe_codec(config), folder / "asked.json"
-        if not asked.is_file() or json.loads(asked.read_text(encoding="utf-8")) != self.identity:
+        if _read(asked) != self.training:
             shutil.rmtree(folder, ignore_errors=True)
-            write_json(asked, self.identity)
+            write_json(asked, self.training)
         path = folder / "result.json"
-        if path.is_file():
+        if (_read(path) or {}).get("scoring") == self.scoring:
             say(f"{name}: measured already")
-        else:
-            say(f"{name}: {len(self.seeds)} students")
-            write_json(path, self._measure(config, folder))
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
-
-    def _measure(self, config: CodecConfig, folder: Path) -> dict[str, Any]:
+            return
+        say(f"{name}: {len(self.seeds)} students")
         shards = self.source
         if config.kind != "dense":
             rewrite(self.source, folder / "shards", config)
             shards = ShardReader(folder / "shards")
-        names = [f"seed {seed}" for seed in self.seeds]
-        weights = [self.hard_weight] * len(names)
-        student, model_config = self.recipe.student, self.recipe.student_model
-        trainer = make_trainer(shards, student, model_config, weights, self.seeds, names, folder, None)
-        state = trainer.train()
-        save_model(folder / "model.safetensors", state.best, {"seeds": self.seeds})
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        model = self._train(shards, folder)
+        result = {
+            "codec": config.model_dump(mode="json"),
+            "name": name,
+            **shards.count_bytes(),
+            "students": self._score(model, folder),
+            "scoring": self.scoring,
+        }
+        write_json(path, result)
+
+    def gather(self, folder: Path) -> list[dict[str, Any]]:
+        """The results of all codecs that are measured alike."""
+        results = [
+            _read(path)
+            for path in sorted(folder.glob("*/result.json"))
+            if _read(path.with_name("asked.json")) == self.training
+        ]
+        return [
+            {key: value for key, value in result.items() if key != "scoring"}
+            for result in results
+            if result and result["scoring"] == self.scoring
+        ]
+
+    def _train(self, shards: ShardReader, folder: Path) -> AcousticModel:
+        path = folder / "model.safetensors"
+        if not path.is_file():
+            names = [f"seed {seed}" for seed in self.seeds]
+            weights = [self.hard_weight] * len(names)
+            student, model_config = self.recipe.student, self.recipe.student_model
+            trainer = make_trainer(shards, student, model_config, weights, self.seeds, names, folder, None)
+            save_model(path, trainer.train().best, {"seeds": self.seeds})
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        return load_model(path)[0]
+
+    def _score(self, model: AcousticModel, folder: Path) -> list[dict[str, Any]]:
         scorer = Scorer(self.recipe.decoding, self.experiment, folder)
         scored = [
-            scorer.score(
-                NetworkSystem(f"seed_{seed}", state.best.select_members([member]), scorer.log_priors)
-            )
+            scorer.score(NetworkSystem(f"seed_{seed}", model.select_members([member]), scorer.log_priors))
             for member, seed in enumerate(self.seeds)
         ]
-        return {
-            "codec": config.model_dump(mode="json"),
-            "name": describe_codec(config),
-            **shards.count_bytes(),
-            "students": [
-                {key: system[key] for key in ("frame_accuracy", "wer") if key in system} for system in scored
-            ],
-        }
+        wanted = ("frame_accuracy", "wer")
+        return [{key: system[key] for key in wanted if key in system} for system in scored]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found

@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
+from asrdistill.codec_comparison import compare_codecs
 from asrdistill.errors import ContractError, ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, load_codec, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
-from asrdistill.targets.codecs import describe_codec
+from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.rewriting import rewrite
 from asrdistill.targets.shards import ShardReader
 from asrdistill.targets.verification import Damage, find_damage
@@ -252,6 +253,41 @@ def _find_damaged_files(experiment: Experiment) -> list[Damage]:
     ]
 
 
+def _refuse_unfinished(recipe: Recipe, experiment: Experiment, before: str) -> None:
+    """Raises:
+    ExperimentError: a stage would have to run that comes before this one.
+    """
+    for name in list(STAGES)[: list(STAGES).index(before)]:
+        reason = experiment.why_stale(plan_stage(name, recipe))
+        if reason:
+            raise ExperimentError(
+                f"{experiment.dir}: stage {name} is not finished ({reason}); asrdistill run makes everything "
+                "again that has to be"
+            )
+
+
+def compare_codecs_of(experiment_dir: Path, codecs: Sequence[CodecConfig], num_seeds: int) -> Path:
+    """Train and score students of several codecs, and make the report again.
+
+    Args:
+        experiment_dir: of a finished experiment.
+        codecs: to be compared; none: those that are by default.
+        num_seeds: students of each.
+
+    Returns:
+        Path of the results.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    experiment, recipe = open_experiment(experiment_dir)
+    _refuse_unfinished(recipe, experiment, "report")
+    with experiment.locked(), explained_disk_errors(experiment.dir / "codecs"):
+        path = compare_codecs(recipe, experiment, codecs, num_seeds)
+    run_stages(recipe, experiment, "report", ["report"])
+    return path
+
+
 def repair_shards(experiment_dir: Path) -> list[Path]:
     """Make those shards of an experiment again whose bytes are damaged.
 
@@ -262,13 +298,7 @@ def repair_shards(experiment_dir: Path) -> list[Path]:
         ExperimentError: an earlier stage would have to run first, or whole shards are of other teachers.
     """
     experiment, recipe = open_experiment(experiment_dir)
-    for name in list(STAGES)[: list(STAGES).index("soft_targets")]:
-        reason = experiment.why_stale(plan_stage(name, recipe))
-        if reason:
-            raise ExperimentError(
-                f"{experiment_dir}: stage {name}, which comes before, is not finished ({reason}); "
-                "asrdistill run makes everything again that has to be"
-            )
+    _refuse_unfinished(recipe, experiment, "soft_targets")
     with experiment.locked():
         damage = _find_damaged_files(experiment)
         for found in damage:

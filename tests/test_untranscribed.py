@@ -69,14 +69,17 @@ def test_it_has_soft_targets_and_no_hard_ones(corpus: Path, distilled: Path) -> 
 
 
 def test_teachers_have_not_heard_it(distilled: Path) -> None:
-    def count(name: str) -> int:
-        return int(np.load(distilled / f"align/{name}.npy").size)
-
-    index = json.loads((distilled / "features/untranscribed.json").read_text())
+    """Metrics tell how many frames an epoch has: the teachers' are those of train, the student's all."""
+    index, train = (
+        json.loads((distilled / f"features/{split}.json").read_text()) for split in ("untranscribed", "train")
+    )
     assert len(index["utterance_ids"]) == NUM_UNTRANSCRIBED
-    train = json.loads((distilled / "features/train.json").read_text())
-    assert count("train") == sum(train["num_frames"])
     assert not set(index["utterance_ids"]) & set(train["utterance_ids"])
+    counts = [sum(store["num_frames"]) for store in (train, index)]
+    batch = 256
+    for stage, num_frames in (("teachers", counts[0]), ("student", 2 * sum(counts))):
+        lines = (distilled / f"metrics/{stage}/metrics.jsonl").read_text().splitlines()
+        assert max(json.loads(line)["step"] for line in lines) == 2 * (num_frames // batch)
 
 
 def test_a_speaker_of_dev_is_refused(corpus: Path, recipe: Path, tmp_path: Path, asrdistill: Command) -> None:

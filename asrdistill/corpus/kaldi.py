@@ -57,7 +57,7 @@ def import_splits(config: KaldiConfig) -> dict[str, list[Utterance]]:
 def _read_data_dir(config: KaldiConfig, data_dir: Path, has_texts: bool) -> list[Utterance]:
     if not data_dir.is_dir():
         raise CorpusError(
-            f"data directory {data_dir}: no such folder; expected one with wav.scp and text: "
+            f"data directory {data_dir}: no such folder; expected one with wav.scp{' and text' * has_texts}: "
             "set corpus.path to the corpus folder, or corpus.splits to the names of its data directories"
         )
     texts = _read_table(data_dir / "text") if has_texts else {}

@@ -5,7 +5,6 @@ Source: Panayotov et al. (2015), "Librispeech: an ASR corpus based on public dom
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -94,7 +93,8 @@ def import_splits(config: LibrispeechConfig) -> dict[str, list[Utterance]]:
         CorpusError: a subset is missing, cannot be downloaded, or has speakers of no split.
     """
     source = read_source(source_path(config))
-    subsets = {s: _read_subset(_provide_subset(config, source, s)) for s in config.list_subsets()}
+    transcribed = dict.fromkeys(subset for split in SPLITS for subset in config.subsets(split))
+    subsets = {s: _read_subset(_provide_subset(config, source, s)) for s in transcribed}
     splits = {
         split: [utterance for subset in config.subsets(split) for utterance in subsets[subset]]
         for split in SPLITS
@@ -102,8 +102,8 @@ def import_splits(config: LibrispeechConfig) -> dict[str, list[Utterance]]:
     if source.speakers:
         splits = _divide_speakers(source, splits)
     if config.untranscribed:
-        heard = [utterance for subset in config.untranscribed for utterance in subsets[subset]]
-        splits[UNTRANSCRIBED] = [replace(utterance, text="") for utterance in heard]
+        folders = [_provide_subset(config, source, subset) for subset in config.untranscribed]
+        splits[UNTRANSCRIBED] = [utterance for folder in folders for utterance in _find_recordings(folder)]
     return splits
 
 
@@ -154,6 +154,15 @@ def _read_subset(subset_dir: Path) -> list[Utterance]:
     rows = [row for path in transcript_paths for row in _read_transcripts(path)]
     durations = map_paths(probe_duration, (row[1] for row in rows), f"read headers of {subset_dir.name}")
     return [Utterance(key, audio, 0.0, durations[audio], text, speaker) for key, audio, text, speaker in rows]
+
+
+def _find_recordings(subset_dir: Path) -> list[Utterance]:
+    """The utterances of a subset without their transcripts, which need not be there."""
+    paths = sorted(subset_dir.absolute().glob("*/*/*.flac"))
+    if not paths:
+        raise CorpusError(f"{subset_dir}: no recordings; expected <speaker>/<chapter>/*.flac inside it")
+    durations = map_paths(probe_duration, map(str, paths), f"read headers of {subset_dir.name}")
+    return [Utterance(p.stem, str(p), 0.0, durations[str(p)], "", p.parent.parent.name) for p in paths]
 
 
 def _read_transcripts(path: Path) -> list[tuple[str, str, str, str]]:

@@ -77,7 +77,8 @@ def _read_manifest(path: Path, has_texts: bool) -> list[Utterance]:
 
 
 def _parse_line(path: Path, number: int, line: str, has_text: bool) -> Entry:
-    expected = "expected a JSON object with audio_filepath and text, durations and offsets in seconds"
+    needed = ("audio_filepath", "text") if has_text else ("audio_filepath",)
+    expected = f"expected a JSON object with {' and '.join(needed)}, durations and offsets in seconds"
     try:
         decoded: dict[str, Any] = json.loads(line)
         # A speaker or an id is often written as a number, what is not known as null.
@@ -89,7 +90,7 @@ def _parse_line(path: Path, number: int, line: str, has_text: bool) -> Entry:
         raise CorpusError(
             f"manifest {path}, line {number}: {' '.join(str(error).split())}; {expected}"
         ) from error
-    if missing := {"audio_filepath", *(("text",) if has_text else ())} - entry.keys():
+    if missing := set(needed) - entry.keys():
         raise CorpusError(
             f"manifest {path}, line {number}: no {' and no '.join(sorted(missing))}; {expected}"
         )

@@ -20,6 +20,8 @@ from asrdistill.corpus.source import UNTRANSCRIBED
 from asrdistill.errors import CorpusError
 
 NUM_NAMED = 5
+# What has a transcript is seen by the aligner to be too short for it.
+UNTRANSCRIBED_LENGTH_S = 0.1, 60.0
 ROUNDING_S = 0.05  # by which an utterance may end after its recording: times in manifests are rounded
 
 # Each kind of fault, and what to do about it.
@@ -31,6 +33,9 @@ ADVICE = {
     "stereo": "expected one channel: convert with `sox IN OUT remix 1-2` or `ffmpeg -i IN -ac 1 OUT`",
     "sampling rate too low": "their upper frequencies would be empty: set corpus.sampling_rate_hz to the "
     "lowest rate of the recordings ({lowest_rate_hz})",
+    "too short": "expected at least 0.1 s of speech without transcript: remove these",
+    "too long": "expected at most a minute without transcript, for teachers hear an utterance as a whole: "
+    "divide it (a file `segments`; offset and duration in a manifest)",
     "empty text": "expected a transcript: add it or remove these",
     "words outside the lexicon": "{missing_words}: add them to a lexicon file, named by lexicon.path "
     "(punctuation and digits must be written as words)",
@@ -100,12 +105,15 @@ def validate(
         utterance.audio_filepath for utterance in everything if Path(utterance.audio_filepath).is_file()
     ]
     recordings = map_paths(inspect_recording, present, "check recordings")
+    _refuse_shared_recordings(splits, recordings)
     kept: dict[str, list[Utterance]] = {split: [] for split in splits}
     faults: dict[str, dict[str, list[str]]] = {split: defaultdict(list) for split in splits}
     for split, utterances in splits.items():
         for utterance in utterances:
             found = _find_audio_faults(utterance, recordings, sampling_rate_hz)
-            if split != UNTRANSCRIBED:
+            if split == UNTRANSCRIBED:
+                found += _find_length_faults(utterance)
+            else:
                 found += _find_text_faults(utterance, lexicon)
             for kind in found:
                 faults[split][kind].append(utterance.id)
@@ -121,6 +129,12 @@ def validate(
 def _find_text_faults(utterance: Utterance, lexicon: Lexicon) -> list[str]:
     unknown = any(word not in lexicon.pronunciations for word in utterance.words)
     checks = {"empty text": not utterance.words, "words outside the lexicon": unknown}
+    return [kind for kind, is_found in checks.items() if is_found]
+
+
+def _find_length_faults(utterance: Utterance) -> list[str]:
+    shortest, longest = UNTRANSCRIBED_LENGTH_S
+    checks = {"too short": utterance.duration < shortest, "too long": utterance.duration > longest}
     return [kind for kind, is_found in checks.items() if is_found]
 
 
@@ -170,6 +184,28 @@ def _refuse_shared_speakers(splits: dict[str, list[Utterance]]) -> None:
         raise CorpusError(
             f"corpus: {_name_some(names, 'speakers')} are in two splits or more, so that results would be "
             "too good; expected every speaker in one split: divide the corpus by speaker"
+        )
+
+
+def _refuse_shared_recordings(
+    splits: dict[str, list[Utterance]], recordings: dict[str, Recording | None]
+) -> None:
+    """What is tuned or reported on must not be learnt from, under whatever name it comes."""
+
+    def list_hashes(split: str) -> set[str]:
+        found = (recordings.get(utterance.audio_filepath) for utterance in splits.get(split, []))
+        return {recording.sha256 for recording in found if recording}
+
+    judged = list_hashes("dev") | list_hashes("test")
+    shared = [
+        utterance.id
+        for utterance in splits.get(UNTRANSCRIBED, [])
+        if (recording := recordings.get(utterance.audio_filepath)) and recording.sha256 in judged
+    ]
+    if shared:
+        raise CorpusError(
+            f"split {UNTRANSCRIBED}: {_name_some(shared, 'utterances')} are of recordings of dev or test, so "
+            "that results would be too good; remove them"
         )
 
 

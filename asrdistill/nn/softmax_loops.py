@@ -1,10 +1,11 @@
-"""The inner loops over rows of logits: softmaxes, and the gradient of the loss, a row at a time in the cache.
+"""The inner loops over rows of logits: softmaxes, the loss's gradient, averages; a row stays in the cache.
 
 As torch operations each is a pass over memory of its own: seven to ten of them for one gradient. Here a row
 is read once and written once. The exponential is written out, for numba's is not vectorised; it is of Cephes
 (Moshier 1992), 2^n times a polynomial, with an error below 2e-7 of the value. Sums are by one thread and in
-one order: the number of threads changes nothing.
-Shapes: M members, B frames, P pdf-ids.
+one order: the number of threads changes nothing. All of it is in one file, because numba, which keeps what it
+compiled, does not notice a change in another one.
+Shapes: M members or teachers, B or L frames, P pdf-ids.
 """
 
 import numba
@@ -155,3 +156,64 @@ def fill_gradient(
             if pdf_id >= 0:
                 filled[pdf_id] -= hard_scale
             losses[member, frame] = loss
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_place(row: np.ndarray, value: np.float32) -> int:
+    for place in range(len(row)):
+        if row[place] == value:
+            return place
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(row: np.ndarray, scale: np.float32, total: np.ndarray) -> None:
+    for place in range(len(row)):
+        total[place] += scale * row[place]
+
+
+@numba.njit(cache=True, nogil=True)
+def count_votes(winners: np.ndarray) -> np.ndarray:
+    """How many teachers, of those who voted (M, L), voted for the pdf-id with most votes, int64 (L,)."""
+    num_teachers, num_frames = winners.shape
+    most = np.zeros(num_frames, np.int64)
+    for frame in range(num_frames):
+        for candidate in range(num_teachers):
+            votes = 0
+            for teacher in range(num_teachers):
+                votes += winners[teacher, frame] == winners[candidate, frame]
+            most[frame] = max(most[frame], votes)
+    return most
+
+
+@numba.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
+def average_posteriors(
+    logits: np.ndarray,
+    temperature: np.float32,
+    average: np.ndarray,
+    winners: np.ndarray,
+    entropies: np.ndarray,
+) -> None:
+    """The mean over teachers of softmax(logits / T), and what each of them says.
+
+    Args:
+        logits: float32 (M, L, P).
+        temperature: T.
+        average: float32 (L, P), filled.
+        winners: int64 (M, L), filled with each teacher's likeliest pdf-id; of several, the first.
+        entropies: float32 (L,), filled with the mean of those of the teachers' posteriors at T.
+    """
+    num_teachers, num_frames, num_pdfs = logits.shape
+    coldness, one, teachers = np.float32(1) / temperature, np.float32(1), np.float32(num_teachers)
+    for frame in numba.prange(num_frames):
+        powers, mean, entropy = np.empty(num_pdfs, np.float32), average[frame], np.float32(0)
+        mean[:] = 0
+        for teacher in range(num_teachers):
+            row = logits[teacher, frame]
+            highest = find_highest(row)
+            winners[teacher, frame] = _find_place(row, highest)
+            exponentiate(row, highest, coldness, powers)
+            total = sum_row(powers)
+            _add(powers, one / (total * teachers), mean)
+            entropy += np.log(total) - coldness * sum_deviations(powers, row, highest) / total
+        entropies[frame] = entropy / teachers

@@ -1,5 +1,7 @@
 """Recordings to frame stores, normalised by speaker: log-mel frames for networks, cepstra for mixtures."""
 
+from contextlib import ExitStack
+
 from asrdistill.corpus.audio import load_audio
 from asrdistill.corpus.manifest import read_manifest
 from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED
@@ -13,7 +15,7 @@ from asrdistill.recipe import Recipe
 SETTINGS = ("features", "corpus.sampling_rate_hz")
 EVERYTHING = (*SPLITS, UNTRANSCRIBED)
 READS = ("prepare/recordings.json", *(f"prepare/manifests/{split}.jsonl" for split in EVERYTHING))
-WRITES = list_store_files((*EVERYTHING, *map(name_cepstra, EVERYTHING)))
+WRITES = list_store_files((*EVERYTHING, *map(name_cepstra, SPLITS)))
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
@@ -22,14 +24,17 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     rate = recipe.corpus.sampling_rate_hz
     for split in EVERYTHING:
         utterances = read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
-        with (
-            FrameStoreWriter(folder, split, recipe.features.num_mel_bins) as log_mel,
-            FrameStoreWriter(folder, name_cepstra(split), NUM_CEPSTRA) as cepstra,
-        ):
+        with ExitStack() as stack:
+            log_mel = stack.enter_context(FrameStoreWriter(folder, split, recipe.features.num_mel_bins))
+            cepstra = None
+            if split != UNTRANSCRIBED:  # no mixtures hear it
+                writer = FrameStoreWriter(folder, name_cepstra(split), NUM_CEPSTRA)
+                cepstra = stack.enter_context(writer)
             for utterance in track(utterances, f"features {split}"):
                 frames = compute_filterbank(load_audio(utterance, rate), rate, recipe.features).numpy()
                 log_mel.add(utterance, frames)
-                cepstra.add(utterance, compute_cepstra(frames))
+                if cepstra:
+                    cepstra.add(utterance, compute_cepstra(frames))
         store = FrameStore(folder, split)
         if len(store):
             say(f"  {split}: {store.num_frames} frames of {len(store)} utterances")

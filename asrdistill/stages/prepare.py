@@ -15,7 +15,7 @@ SETTINGS = ("corpus", "lexicon", "validation")
 READS: tuple[str, ...] = ()
 WRITES = (
     "prepare/audio/",
-    "prepare/manifests/",
+    *(f"prepare/manifests/{split}.jsonl" for split in (*SPLITS, UNTRANSCRIBED)),
     "prepare/lexicon.txt",
     "prepare/recordings.json",
     "prepare/validation.json",

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from asrdistill.errors import ContractError
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.targets.averaging_loops import average_posteriors, count_votes
+from asrdistill.nn.softmax_loops import average_posteriors, count_votes
 
 BYTE = 255
 # What is less likely adds nothing to an entropy.
@@ -65,13 +66,22 @@ def ask_teachers(
         frames: float16 (L, F), one utterance.
         temperatures: each logit is divided by T before the softmax.
         average: which mean over teachers.
+
+    Raises:
+        ContractError: a posterior is not a number.
     """
     logits = model.compute_logits(frames).contiguous().numpy()
     num_teachers, num_frames, num_pdfs = logits.shape
     averages = np.empty((len(temperatures), num_frames, num_pdfs), np.float32)
     winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.empty(num_frames, np.float32)
-    for place in range(len(temperatures) - 1, -1, -1):  # the first comes last: its entropies are wanted
+    # The first comes last: its entropies are wanted.
+    for place in range(len(temperatures) - 1 if average == "arithmetic" else 0, -1, -1):
         average_posteriors(logits, np.float32(temperatures[place]), averages[place], winners, entropies)
+    if not np.isfinite(entropies).all():
+        raise ContractError(
+            "teachers: their posteriors are not all numbers, so their training has gone wrong; train them "
+            "again, with a lower teachers.training.learning_rate or teachers.training.precision=fp32"
+        )
     divergence = find_entropies(averages[0]) - entropies
     if average == "geometric":
         mean = torch.from_numpy(logits).mean(0)

@@ -39,6 +39,12 @@ class Tables:
     starts: np.ndarray
     num_low_bits: np.ndarray
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether every state of a decoder finds a symbol."""
+        ends = (self.starts[:, 0] == 0) & (self.starts[:, -1] == TOTAL)
+        return bool(ends.all() and (np.diff(self.starts, axis=1) >= 0).all())
+
     @cached_property
     def first_symbols(self) -> np.ndarray:
         """The symbol in which each 256th part of a table begins, uint8 (classes, 256)."""

@@ -35,11 +35,13 @@ from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
     codebook_path,
+    read_index,
     spread_utterances,
     write_index,
     write_shard,
 )
 from asrdistill.targets.transform import TransformConfig, learn_codebook
+from asrdistill.targets.verification import find_damage
 
 WHOLE_CODECS = ("dense", "transform")
 # What `write_index` makes itself.
@@ -77,15 +79,24 @@ def rewrite(
     _check_whole(reader, added is not None)
     rewriter = _Rewriter(reader, codec_config, added)
     identity = rewriter.describe()
-    if _is_finished(out, identity):
-        say(f"{out} is there already, from the same shards and settings")
-        return
-    rewriter.write(out)
-    splits = {
-        split: [{key: shard[key] for key in ("file", "lengths", "num_aligned")} for shard in shards]
-        for split, shards in reader.index["splits"].items()
-    }
-    write_index(out, splits, identity)
+    _claim_folder(out, identity)
+    if (out / "index.json").is_file():
+        damage = find_damage(out)
+        if not damage:
+            say(f"{out} is there already, from the same shards and settings")
+        for path in [found.path for found in damage] + [out / "index.json"] * bool(damage):
+            path.unlink(missing_ok=True)
+    try:
+        rewriter.write(out)
+        for _ in share_out(out, ["index.json"]):
+            splits = {
+                split: [{key: shard[key] for key in ("file", "lengths", "num_aligned")} for shard in shards]
+                for split, shards in reader.index["splits"].items()
+            }
+            write_index(out, splits, identity)
+    except FileNotFoundError:  # another worker was done meanwhile, and dropped what we had begun
+        if not (out / "index.json").is_file():
+            raise
     drop_leftovers(out)
 
 
@@ -103,22 +114,25 @@ def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
         )
 
 
-def _is_finished(out: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder has all of it; what it is to have is noted where there is nothing yet."""
+def _claim_folder(out: Path, identity: dict[str, Any]) -> None:
+    """See that a folder is to have what is to be written, and note it there if there is nothing yet."""
     began = out / ".identity.json"
-    for path in (out / "index.json", began):
+    notes = {
+        began: lambda: json.loads(began.read_text(encoding="utf-8")),
+        out / "index.json": lambda: read_index(out / "index.json"),
+    }
+    for path, read in notes.items():
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read()
             if any(found.get(key) != value for key, value in identity.items()):
                 raise ExperimentError(
                     f"{out}: has soft targets of other shards or settings; choose another folder with --out"
                 )
-            return path != began
-    if out.is_dir() and any(out.iterdir()):
+            return
+    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise ExperimentError(f"{out}: has other files; choose an empty folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(began, identity)
-    return False
 
 
 class _Rewriter:
@@ -157,30 +171,27 @@ class _Rewriter:
                 write_shard(out / name, samples, extension)
 
     def _open_codecs(self, out: Path) -> dict[float, Codec]:
-        codecs = {}
-        for place, temperature in enumerate(self.temperatures):
-            path = codebook_path(out, temperature)
-            if isinstance(self.codec_config, TransformConfig):
-                for _ in share_out(out, [path.name]):
-                    sample = self._draw_sample(place, self.codec_config.sample_frames)
-                    learn_codebook(sample, self.codec_config).write(path)
-            codecs[temperature] = open_codec(self.codec_config, path)
-        return codecs
+        paths = {temperature: codebook_path(out, temperature) for temperature in self.temperatures}
+        if isinstance(self.codec_config, TransformConfig):
+            missing = {path.name: place for place, path in enumerate(paths.values()) if not path.is_file()}
+            sample = self._draw_sample(self.codec_config.sample_frames) if missing else []
+            for name in share_out(out, list(missing)):
+                averages = [averages[missing[name]] for averages in sample]
+                learn_codebook(averages, self.codec_config).write(out / name)
+        return {temperature: open_codec(self.codec_config, path) for temperature, path in paths.items()}
 
-    def _draw_sample(self, place: int, wanted_frames: int) -> list[np.ndarray]:
-        """Soft targets at one temperature of utterances from all over the training split."""
+    def _draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
+        """Averages, float32 (T, N, P), of utterances from all over the training split."""
         shards = self.reader.index["splits"]["train"]
         lengths = np.array([length for shard in shards for length in shard["lengths"]])
-        wanted = set(spread_utterances(lengths, wanted_frames))
-        averages, first = [], 0
+        wanted, first, drawn = set(spread_utterances(lengths, wanted_frames)), 0, []
         for number in track(range(len(shards)), "codebook", unit="shard"):
-            here = {first + offset for offset in range(len(shards[number]["lengths"]))} & wanted
-            if here:
-                for offset, sample in enumerate(self._read("train", number)):
-                    if first + offset in here:
-                        averages.append(self._average(sample)[0][place])
-            first += len(shards[number]["lengths"])
-        return averages
+            numbers = range(first, first + len(shards[number]["lengths"]))
+            first = numbers.stop
+            if wanted.intersection(numbers):
+                samples = zip(numbers, self._read("train", number), strict=True)
+                drawn += [self._average(sample)[0] for n, sample in samples if n in wanted]
+        return drawn
 
     def _write_all(self, split: str, number: int, codecs: dict[float, Codec]) -> Iterator[SoftTargetSample]:
         for offset, sample in enumerate(self._read(split, number)):
@@ -221,7 +232,7 @@ class _Rewriter:
 
         An average of entropies follows from a divergence, and the other way round. For which pdf-id the old
         teachers voted is not known: it is taken to be the likeliest of their average, and the new votes for
-        it are added. Where the likeliest is another one, the count is off by the new votes at most.
+        it are added. Where most voted for another one, too few are counted; never fewer than new ones agree.
         """
         num_new = len(opinion.winners)
         total = self.num_old + num_new
@@ -232,6 +243,6 @@ class _Rewriter:
         joined = (1 - share) * averages + share * opinion.averages
         changed = records.copy()
         votes = records["votes"].astype(int) + (opinion.winners == favourites).sum(0)
-        changed["votes"] = votes.clip(max=BYTE)
+        changed["votes"] = np.maximum(votes, opinion.votes).clip(max=BYTE)
         changed["distance"] = write_distance(find_entropies(joined[0]) - entropies, total)
         return joined, changed

@@ -19,7 +19,8 @@ class ShardFrames:
     """The frames of a split, or one worker's part of them, read again whenever they are asked for.
 
     Workers have whole shards, each its own, and together all of them, whatever their number; each draws its
-    pools and batches for itself, and goes on at any step (`asrdistill.nn.batches`).
+    pools and batches for itself, and goes on at any step (`asrdistill.nn.batches`). Their shards differ in
+    size, and so do their numbers of steps.
 
     Attributes:
         lengths: frames of every utterance: int64 (U,).
@@ -44,14 +45,16 @@ class ShardFrames:
         num_workers: how many there are.
 
         Raises:
-            ContractError: there are fewer shards than workers.
+            ContractError: there is no such worker, or fewer shards than workers.
         """
         self.reader, self.split, self.temperature, self.weighting = reader, split, temperature, weighting
         total = len(reader.index["splits"][split])
-        if not 0 <= worker < num_workers <= total:
+        if not 0 <= worker < num_workers:
+            raise ContractError(f"worker {worker} of {num_workers}: workers are counted from 0")
+        if num_workers > total:
             raise ContractError(
-                f"soft targets {reader.shards_dir}: worker {worker} of {num_workers}, but {split} has "
-                f"{total} shards and every worker reads whole ones; start fewer, or dump with a smaller "
+                f"soft targets {reader.shards_dir}: {num_workers} workers, but {split} has {total} shards "
+                "and every worker reads whole ones; start fewer, or dump with a smaller "
                 "soft_targets.frames_a_shard"
             )
         self._numbers = np.arange(worker, total, num_workers)

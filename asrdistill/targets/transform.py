@@ -122,7 +122,8 @@ class Codebook:
         """Write the soft targets of an utterance, float32 (N, P)."""
         projected = self._project(torch.from_numpy(soft_targets)).numpy()
         blocks = self._cosines @ _cut_into_blocks(projected, self.block_frames)
-        kept = blocks.reshape(len(blocks), -1)[:, self._places]
+        flat = blocks.reshape(len(blocks), self.block_frames * len(self.components))
+        kept = flat[:, self._places]
         integers = quantize(kept.ravel(), self.step)
         return self.fingerprint + encode(integers, np.tile(self.classes, len(blocks)), self.tables)
 
@@ -137,7 +138,7 @@ class Codebook:
         num_blocks, num_components = -(-num_frames // self.block_frames), len(self.components)
         integers = decode(content[len(self.fingerprint) :], np.tile(self.classes, num_blocks), self.tables)
         blocks = np.zeros((num_blocks, self.block_frames * num_components), np.float32)
-        blocks[:, self._places] = integers.reshape(num_blocks, -1) * np.float32(self.step)
+        blocks[:, self._places] = integers.reshape(num_blocks, len(self.coded)) * np.float32(self.step)
         rows = self._cosines.T @ blocks.reshape(num_blocks, self.block_frames, num_components)
         rows = rows.reshape(-1, num_components)[:num_frames]
         return LowRankTargets(rows.astype(np.float16), self.basis)
@@ -163,9 +164,15 @@ class Codebook:
 
     @classmethod
     def read(cls, path: Path) -> "Codebook":
-        """The codebook that was written."""
+        """The codebook that was written.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         arrays = load_file(path)
         tables = Tables(arrays.pop("frequencies"), arrays.pop("num_low_bits"))
+        if not tables.are_whole or arrays["classes"].max(initial=0) >= len(tables.starts):
+            raise ValueError(f"codebook {path}: damaged")
         step, block_frames = float(arrays.pop("step")[0]), int(arrays.pop("block_frames")[0])
         return cls(**arrays, step=step, block_frames=block_frames, tables=tables)
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asrdistill.errors import ContractError
+from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.progress import track
 from asrdistill.targets.shards import ShardReader
 
@@ -56,9 +59,10 @@ def _check_shard(reader: ShardReader, shard: dict[str, Any]) -> None:
     """Its bytes, how many utterances it has, and that each one's parts have as many frames as it should."""
     for temperature in reader.index["temperatures"]:
         codec = reader.open_codec(temperature)
-        counts = []
+        counts, aligned = [], []
         for sample in reader.samples(shard, temperature):
             counts.append(len(sample.features))
+            aligned.append(int(np.count_nonzero(sample.records["pdf_id"] != NOT_ALIGNED)))
             try:
                 num_soft = len(codec.decode(sample.soft_targets[temperature], len(sample.features)))
             except ValueError as error:
@@ -68,6 +72,11 @@ def _check_shard(reader: ShardReader, shard: dict[str, Any]) -> None:
                     f"utterance {sample.id}: {len(sample.features)} frames, {len(sample.records)} hard "
                     f"and {num_soft} soft targets"
                 )
+        if aligned != shard["num_aligned"]:
+            raise ContractError(
+                f"shard {shard['file']}: {sum(aligned)} frames have a hard target, the index says "
+                f"{sum(shard['num_aligned'])}"
+            )
         if counts != shard["lengths"]:
             raise ContractError(
                 f"shard {shard['file']}: {len(counts)} utterances of {sum(counts)} frames, the index says "

@@ -49,6 +49,19 @@ def test_plain(corpus: Path) -> None:
     assert utterance.audio_filepath == str(corpus / "audio/dev.wav")
 
 
+def test_speech_without_transcripts(corpus: Path, write_tone: WriteTone) -> None:
+    write_tone(corpus / "audio/more.wav", 0.7)
+    write_dir(corpus / "more", wav_scp="more-1 audio/more.wav\n")
+    splits = read(corpus, splits={"untranscribed": "more"})
+    assert list(splits) == ["train", "dev", "test", "untranscribed"]
+    (utterance,) = splits["untranscribed"]
+    assert (utterance.id, utterance.speaker, utterance.text, utterance.duration) == ("more-1", None, "", 0.7)
+    inputs = input_paths(KaldiConfig.model_validate({"path": corpus, "splits": {"untranscribed": "more"}}))
+    assert corpus / "more/wav.scp" in inputs
+    with pytest.raises(CorpusError, match=r"expected one with wav\.scp: set corpus\.path"):
+        read(corpus, splits={"untranscribed": "nowhere"})
+
+
 def test_tabs_spaces_line_ends_and_a_mark(corpus: Path) -> None:
     write_dir(
         corpus / "train",

@@ -90,6 +90,25 @@ def test_layout(corpus: Path, folder: str) -> None:
     assert len(input_paths(config)) == 5
 
 
+def test_subsets_without_transcripts(corpus: Path) -> None:
+    folder = corpus / "train-clean-100"
+    folder.rename(corpus / "train-other-500")
+    (corpus / "dev-clean").rename(folder)
+    (corpus / "test-clean").rename(corpus / "dev-clean")
+    transcripts = list((corpus / "train-other-500").glob("*/*/*.trans.txt"))
+    for path in transcripts:
+        path.unlink()
+    config = LibrispeechConfig(path=corpus, test=("dev-clean",), untranscribed=("train-other-500",))
+    found = import_corpus(config, corpus)["untranscribed"]
+    assert [(u.id, u.speaker, u.text, u.duration) for u in found] == [
+        ("19-100-0000", "19", "", 0.5), ("19-100-0001", "19", "", 0.5)
+    ]  # fmt: skip
+    for path in (corpus / "train-other-500").glob("*/*/*.flac"):
+        path.unlink()
+    with pytest.raises(CorpusError, match="no recordings; expected"):
+        import_corpus(config, corpus)
+
+
 def test_one_subset_divided_by_speaker(corpus: Path) -> None:
     (corpus / "dev-clean").rename(corpus / "dev-clean-2")
     (corpus / "train-clean-100").rename(corpus / "train-clean-5")

@@ -141,8 +141,12 @@ def read_numbers(batch: Batch) -> list[int]:
 
 
 def test_more_workers_than_shards_are_refused(shards_dir: Path) -> None:
-    for worker, num_workers in ((0, NUM_SHARDS + 1), (3, 3), (-1, 2)):
-        with pytest.raises(ContractError, match="train has 7 shards and every worker reads whole ones"):
+    for worker, num_workers, told in (
+        (0, NUM_SHARDS + 1, "8 workers, but train has 7 shards and every worker reads whole ones"),
+        (3, 3, "worker 3 of 3: workers are counted from 0"),
+        (-1, 2, "worker -1 of 2"),
+    ):
+        with pytest.raises(ContractError, match=told):
             ShardFrames(ShardReader(shards_dir), "train", 2.0, worker=worker, num_workers=num_workers)
 
 

@@ -82,6 +82,11 @@ def test_utterances_of_any_length(num_frames: int) -> None:
     assert divergence(dense, codebook) < 0.01
 
 
+def test_an_utterance_of_no_frames_is_one() -> None:
+    codebook = learn_codebook(draw_utterances(0), TransformConfig())
+    assert len(codebook.decode(codebook.encode(np.empty((0, NUM_PDFS), np.float32)), 0)) == 0
+
+
 def test_what_the_sample_does_not_show_still_comes_back_as_probabilities() -> None:
     """A one-hot target, a uniform one, a pdf-id that was never likely."""
     codebook = learn_codebook(draw_utterances(0), TransformConfig(step=0.02))
@@ -105,6 +110,20 @@ def test_a_codebook_that_was_written_reads_the_same_bytes(tmp_path: Path) -> Non
     np.testing.assert_array_equal(
         again.decode(content, len(dense)).coefficients, codebook.decode(content, len(dense)).coefficients
     )
+
+
+def test_a_damaged_codebook_is_refused(tmp_path: Path) -> None:
+    """One whose tables would lead a decoder out of them."""
+    codebook, path = learn_codebook(draw_utterances(0), TransformConfig()), tmp_path / "codebook"
+    last = codebook.tables.starts[-1]
+    for place, value in ((-1, last[-1] - 1), (0, 1), (60, last[61] + 1)):
+        kept, last[place] = last[place], value
+        codebook.write(path)
+        last[place] = kept
+        with pytest.raises(ValueError, match="damaged"):
+            Codebook.read(path)
+    codebook.write(path)
+    Codebook.read(path)
 
 
 def test_the_same_sample_teaches_the_same_codebook(tmp_path: Path) -> None:
