@@ -63,7 +63,7 @@ class Dump:
         generator = torch.Generator().manual_seed(0)
         own = torch.randn(*weight.shape[:2], NUM_COMPONENTS, generator=generator)
         weight.copy_(own @ torch.randn(NUM_COMPONENTS, weight.shape[2], generator=generator))
-        spread = self.model.compute_logits(self._frames_of(0)).std(2).mean((1, 2), keepdim=True)
+        spread = self.model.compute_logits(self._frames_of(0)).std(2).mean(1)[:, None, None]
         weight.mul_(LOGIT_SPREAD / spread)
 
     def _frames_of(self, number: int) -> np.ndarray:
@@ -137,10 +137,11 @@ def measure_dump(setting: Setting) -> Measurement:
     with _dump(setting) as dump:
         for _ in range(setting.limit_repeats(REPEATS)):
             measured.pairs.append((dump.forward(), dump.write()))
+        size = dump.open().count_bytes()["bytes_per_frame"]
     forward_s, write_s = measured.pairs[-1]
     measured.remark = (
         f"{len(dump.frames) / write_s:,.0f} frames/s; teachers alone {len(dump.frames) / forward_s:,.0f}; "
-        f"{dump.open().count_bytes()['bytes_per_frame']} bytes a frame"
+        f"{size:g} bytes a frame"
     )
     return measured
 
