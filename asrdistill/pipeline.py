@@ -261,8 +261,8 @@ def _refuse_unfinished(recipe: Recipe, experiment: Experiment, before: str) -> N
         reason = experiment.why_stale(plan_stage(name, recipe))
         if reason:
             raise ExperimentError(
-                f"{experiment.dir}: stage {name} is not finished ({reason}); asrdistill run makes everything "
-                "again that has to be"
+                f"{experiment.dir}: stage {name}, which comes before, is not finished ({reason}); "
+                "asrdistill run makes everything again that has to be"
             )
 
 

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from asrdistill.codec_comparison import compare_codecs
+from asrdistill.errors import ContractError
+from asrdistill.pipeline import open_experiment
+
 pytestmark = pytest.mark.end_to_end
 
 Command = Callable[..., Any]  # gives the Outcome of conftest.py
@@ -39,7 +43,7 @@ def test_every_codec_has_its_students(finished_copy: Path, finished: Path, asrdi
 
 def test_what_cannot_be_meant_is_refused(transformed: Path, finished: Path, asrdistill: Command) -> None:
     for words, expected in (
-        ((transformed,), "codec transform; codecs are compared with dense soft targets"),
+        ((transformed,), "stage student, which comes before, is not finished"),
         ((finished, "--num-seeds", "0"), "--num-seeds is 0, expected 1 or more"),
         ((finished, "--codec", "{kind: zip}"), "soft_targets.codec"),
         ((finished, "--codec", "dense"), "soft_targets.codec"),
@@ -47,3 +51,6 @@ def test_what_cannot_be_meant_is_refused(transformed: Path, finished: Path, asrd
         outcome = asrdistill("compare-codecs", *words)
         assert (outcome.status, expected in outcome.error) == (1, True), outcome.stderr
     assert not (finished / "codecs").exists()
+    experiment, recipe = open_experiment(transformed)
+    with pytest.raises(ContractError, match="codec transform; codecs are compared with dense soft targets"):
+        compare_codecs(recipe, experiment, [], 1)
