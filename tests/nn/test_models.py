@@ -47,8 +47,8 @@ def draw_frames(seed: int, lengths: tuple[int, ...] = LENGTHS) -> LabelledFrames
 def train(model: AcousticModel, seeds: tuple[int, ...], num_steps: int) -> list[torch.Tensor]:
     """The losses of all steps.
 
-    The frames are such that no unit's input comes within rounding of 0, where ReLU passes it or does not: with
-    those of seed 0 one did (6.8e-8 in a stack, -3.2e-7 alone), and a member parted from itself there.
+    The frames are such that no unit's input comes within rounding of 0, where ReLU passes it or does not:
+    with those of seed 0 one did (6.8e-8 in a stack, -3.2e-7 alone), and a member parted from itself there.
     """
     frames, optimizer = draw_frames(1), make_optimizer(model)
     dropout = Dropout(0.1, seeds)
