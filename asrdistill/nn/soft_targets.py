@@ -15,6 +15,8 @@ from torch.nn.functional import pad
 
 from asrdistill.nn.softmax_loops import softmax_in_place
 
+_EXPANDED_AT_A_TIME = 4096
+
 
 @dataclass(frozen=True)
 class SparseRows:
@@ -206,6 +208,14 @@ class LowRankTargets(SoftTargets):
 
     def slice(self, span: slice) -> "LowRankTargets":
         return LowRankTargets(self.coefficients[span], self.basis)
+
+    def expand(self) -> DenseTargets:
+        """The same, made once for all batches."""
+        dense = np.empty((len(self), len(self.basis.mean)), np.float16)
+        for start in range(0, len(self), _EXPANDED_AT_A_TIME):
+            frames = torch.arange(start, min(start + _EXPANDED_AT_A_TIME, len(self)))
+            dense[start : start + len(frames)] = self.take(frames[None])[0].numpy()
+        return DenseTargets(dense)
 
     def take(self, frames: torch.Tensor) -> torch.Tensor:
         rows = torch.from_numpy(self.coefficients)[frames].float()

@@ -8,6 +8,7 @@ import numpy as np
 from asrdistill.errors import ContractError
 from asrdistill.nn.batches import POOL_FRAMES
 from asrdistill.nn.frames import FrameSource, LabelledFrames
+from asrdistill.nn.soft_targets import LowRankTargets
 from asrdistill.progress import say
 from asrdistill.targets.shards import ShardReader, Weighting
 
@@ -103,10 +104,18 @@ class ShardFrames:
 def open_training_frames(
     reader: ShardReader, temperature: float, weighting: Weighting = "none"
 ) -> tuple[FrameSource, int]:
-    """The training split of a dump, in memory where it fits there, and the frames of one pool."""
+    """The training split of a dump, in memory where it fits there, and the frames of one pool.
+
+    Where dense soft targets of low rank fit there too, they are made once, and not anew for every batch.
+    """
     frames = ShardFrames(reader, "train", temperature, weighting)
     pool_frames = min(POOL_FRAMES, int(POOL_BYTES / reader.measure_memory_a_frame("train", temperature)))
-    if frames.lengths.sum() <= pool_frames:
-        return reader.load("train", temperature, weighting), pool_frames
-    say(f"  {frames.lengths.sum():,} frames of soft targets stay on disk; {pool_frames:,} at a time are read")
+    num_frames = int(frames.lengths.sum())
+    if num_frames <= pool_frames:
+        loaded = reader.load("train", temperature, weighting)
+        soft = loaded.soft_targets
+        if isinstance(soft, LowRankTargets) and 2 * num_frames * reader.num_pdfs <= POOL_BYTES:
+            loaded.soft_targets = soft.expand()
+        return loaded, pool_frames
+    say(f"  {num_frames:,} frames of soft targets stay on disk; {pool_frames:,} at a time are read")
     return frames, pool_frames

@@ -35,6 +35,7 @@ from asrdistill.targets.shards import (
     write_index,
     write_shard,
 )
+from asrdistill.targets.streaming import open_training_frames
 from asrdistill.targets.transform import TransformConfig, learn_codebook
 
 NUM_PDFS, WIDTH, TEMPERATURE = 1000, 256, 2.0
@@ -166,7 +167,8 @@ def measure_student(setting: Setting) -> Measurement:
     """Speed of a student's epoch over that of the same on hard targets: seconds of that over its own."""
     measured = Measurement()
     with _dump(setting) as dump:
-        soft = dump.open().load("train", TEMPERATURE)
+        soft, _ = open_training_frames(dump.open(), TEMPERATURE)
+    assert isinstance(soft, LabelledFrames)
     hard = LabelledFrames(soft.frames, soft.starts, soft.pdf_ids)
     for frames in (hard, soft):
         _train(setting, frames)

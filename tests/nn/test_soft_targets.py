@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from asrdistill.nn import soft_targets
 from asrdistill.nn.soft_targets import (
     DenseTargets,
     LogBasis,
@@ -96,6 +97,16 @@ def test_low_rank_targets_are_the_softmax_of_their_logits() -> None:
     taken = targets.take(torch.arange(NUM_FRAMES)[None])
     assert isinstance(taken, torch.Tensor)
     np.testing.assert_allclose(taken[0], expected, rtol=1e-5)
+
+
+def test_low_rank_targets_made_once_are_those_of_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_targets, "_EXPANDED_AT_A_TIME", 7)
+    targets, everything = make_low_rank(), torch.arange(NUM_FRAMES)[None]
+    assert isinstance(targets, LowRankTargets)
+    dense = targets.expand()
+    assert dense.probabilities.dtype == np.float16
+    expected = fill_in(targets.take(everything)).half().float()
+    torch.testing.assert_close(fill_in(dense.take(everything)), expected, rtol=2e-3, atol=1e-7)
 
 
 def test_frames_are_filled_up_with_their_own_first_pdf_id() -> None:

@@ -11,6 +11,7 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Batches, Diversity
 from asrdistill.nn.frames import Batch, LabelledFrames
 from asrdistill.nn.models import build_model
+from asrdistill.nn.soft_targets import DenseTargets, LowRankTargets
 from asrdistill.targets import streaming
 from asrdistill.targets.codecs import save_array
 from asrdistill.targets.shards import FRAME_RECORD, ShardReader, SoftTargetSample, write_index, write_shard
@@ -162,3 +163,17 @@ def test_a_dump_that_fits_is_kept_in_memory_and_a_larger_one_is_not(
     frames, pool_frames = open_training_frames(ShardReader(shards_dir), 2.0)
     assert isinstance(frames, ShardFrames)
     assert pool_frames == 50
+
+
+@pytest.mark.end_to_end
+def test_soft_targets_of_low_rank_are_made_once_where_they_fit(
+    transformed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = ShardReader(transformed / "soft_targets/shards")
+    frames, _ = open_training_frames(reader, 2.0)
+    assert isinstance(frames, LabelledFrames) and isinstance(frames.soft_targets, DenseTargets)
+    size_bytes = frames.soft_targets.num_bytes
+    monkeypatch.setattr(streaming, "POOL_BYTES", size_bytes - 1)
+    frames, _ = open_training_frames(reader, 2.0)
+    assert isinstance(frames, LabelledFrames) and isinstance(frames.soft_targets, LowRankTargets)
+    assert frames.soft_targets.num_bytes < size_bytes
