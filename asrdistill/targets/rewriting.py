@@ -44,6 +44,9 @@ from asrdistill.targets.transform import TransformConfig, learn_codebook
 from asrdistill.targets.verification import find_damage
 
 WHOLE_CODECS = ("dense", "transform")
+# Below it dense soft targets, float16, are mostly rounding, whose logarithms would take half of the bytes that
+# `transform` writes.
+LEAST_STORED = 1e-6
 # What `write_index` makes itself.
 _MADE_ANEW = ("schema", "codebooks", "splits", "sha256")
 
@@ -219,6 +222,8 @@ class _Rewriter:
             for t, content in sample.soft_targets.items()
         ]
         rows = torch.cat([part for part in decoded if not isinstance(part, SparseRows)])
+        if self.reader.codec_config.kind == "dense":
+            rows.clamp_(min=LEAST_STORED)
         averages: np.ndarray = (rows / rows.sum(2, keepdim=True)).numpy()
         if self.model is None:
             return averages, sample.records
