@@ -44,8 +44,8 @@ from asrdistill.targets.transform import TransformConfig, learn_codebook
 from asrdistill.targets.verification import find_damage
 
 WHOLE_CODECS = ("dense", "transform")
-# Below it dense soft targets, float16, are mostly rounding, whose logarithms would take half of the bytes that
-# `transform` writes.
+# Below it dense soft targets, float16, are mostly rounding, whose logarithms would take half of the bytes
+# that `transform` writes.
 LEAST_STORED = 1e-6
 # What `write_index` makes itself.
 _MADE_ANEW = ("schema", "codebooks", "splits", "sha256")
