@@ -12,10 +12,8 @@ identity of everything that made them.
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -349,16 +347,13 @@ class ShardReader:
     ) -> LabelledFrames:
         """The frames of some shards of a split in memory, shard after shard."""
         codec = None if temperature is None else self.open_codec(temperature)
-        features, records, decoding = [], [], []
-        with ThreadPoolExecutor(os.cpu_count()) as executor:
-            for number in numbers:
-                for sample in self.samples(self.index["splits"][split][number], temperature):
-                    features.append(sample.features)
-                    records.append(sample.records)
-                    if codec and temperature is not None:
-                        content = sample.soft_targets[temperature]
-                        decoding.append(executor.submit(codec.decode, content, len(sample.features)))
-            soft = [future.result() for future in decoding]
+        features, records, soft = [], [], []
+        for number in numbers:
+            for sample in self.samples(self.index["splits"][split][number], temperature):
+                features.append(sample.features)
+                records.append(sample.records)
+                if codec and temperature is not None:
+                    soft.append(codec.decode(sample.soft_targets[temperature], len(sample.features)))
         starts = np.cumsum([0, *map(len, features)])
         joined = np.concatenate(records)
         pdf_ids = np.ascontiguousarray(joined["pdf_id"])
