@@ -125,8 +125,10 @@ def test_what_cannot_be_meant_is_refused(
         assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_rewriting_goes_on(finished: Path, tmp_path: Path, asrdistill: Command) -> None:
-    """What was left: some shards and no index."""
+def test_an_interrupted_rewriting_goes_on_and_a_damaged_one_is_mended(
+    finished: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    """What was left: some shards and no index; then all, with a bit flipped."""
     words = ("--set", "soft_targets.codec={kind: transform}")
     whole, partial = tmp_path / "whole", tmp_path / "partial"
     assert asrdistill("rewrite", finished, "--out", whole, *words).status == 0
@@ -140,4 +142,9 @@ def test_an_interrupted_rewriting_goes_on(finished: Path, tmp_path: Path, asrdis
     assert asrdistill("rewrite", finished, "--out", partial, *words).status == 0
     assert (partial / "train-000000.tar").stat().st_mtime_ns == kept
     files = {path.name: path.read_bytes() for path in whole.iterdir()}
+    assert {path.name: path.read_bytes() for path in partial.iterdir()} == files
+    damaged = bytearray(files["train-000002.tar"])
+    damaged[len(damaged) // 2] ^= 4
+    (partial / "train-000002.tar").write_bytes(damaged)
+    assert asrdistill("rewrite", finished, "--out", partial, *words).status == 0
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == files
