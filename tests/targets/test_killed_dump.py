@@ -17,8 +17,9 @@ from asrdistill.stages import soft_targets, student
 pytestmark = pytest.mark.end_to_end
 
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "8"))
-# Both together take some seconds; kills come so early that they need many attempts.
-LONGEST_LIFE_S = 1.2
+# A dump takes some seconds, and kills come so early that it needs many attempts; a student's first checkpoint
+# comes later.
+LONGEST_LIFE_S, LONGEST_STUDENTS_LIFE_S = 1.2, 4.0
 
 
 def dump_and_distill(experiment_dir: Path) -> None:
@@ -57,7 +58,8 @@ def test_killing_a_dump_and_a_student_often_changes_no_byte(transformed: Path, t
                 shutil.rmtree(copy / "soft_targets/shards")
         worker = context.Process(target=dump_and_distill, args=(copy,))
         worker.start()
-        worker.join(float(rng.uniform(0, LONGEST_LIFE_S)) if num_killed < NUM_KILLS else 300)
+        longest_s = LONGEST_LIFE_S if num_killed < NUM_KILLS / 2 else LONGEST_STUDENTS_LIFE_S
+        worker.join(float(rng.uniform(0, longest_s)) if num_killed < NUM_KILLS else 300)
         is_whole = worker.exitcode is not None
         if not is_whole:
             worker.kill()
