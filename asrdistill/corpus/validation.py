@@ -176,9 +176,11 @@ def _refuse_shared_speakers(splits: dict[str, list[Utterance]]) -> None:
             if utterance.speaker is not None:
                 homes[utterance.speaker].add(split)
     # Whoever is trained on may also be heard without transcripts.
-    several = {speaker: home for speaker, home in homes.items() if len(home - {UNTRANSCRIBED}) > 1}
-    several |= {speaker: home for speaker, home in homes.items() if len(home - {"train"}) > 1}
-    shared = {speaker: "+".join(sorted(home)) for speaker, home in several.items()}
+    shared = {
+        speaker: "+".join(sorted(home))
+        for speaker, home in homes.items()
+        if len(home) > 1 and home != {"train", UNTRANSCRIBED}
+    }
     if shared:
         names = [f"{speaker} ({where})" for speaker, where in sorted(shared.items())]
         raise CorpusError(

@@ -24,21 +24,20 @@ from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
 from asrdistill.targets.claims import drop_leftovers, share_out
-from asrdistill.targets.codecs import Codec, open_codec
+from asrdistill.targets.codebooks import provide_codecs
+from asrdistill.targets.codecs import Codec
 from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, fill_in
 from asrdistill.targets.rewriting import AddedTeachers
 from asrdistill.targets.shards import (
     FRAME_RECORD,
     ShardReader,
     SoftTargetSample,
-    codebook_path,
     is_written_by,
     plan_shards,
     spread_utterances,
     write_index,
     write_shard,
 )
-from asrdistill.targets.transform import TransformConfig, learn_codebook
 from asrdistill.targets.verification import Damage
 
 SPLITS = ("train", "dev")
@@ -97,25 +96,9 @@ def dump_shards(
     """
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
-    codecs = _open_codecs(dumps["train"], shards_dir)
+    config, train = recipe.soft_targets, dumps["train"]
+    codecs = provide_codecs(shards_dir, config.codec, config.temperatures, train.draw_sample)
     return {split: _dump_split(dump, split, shards_dir, codecs, check) for split, dump in dumps.items()}
-
-
-def _open_codecs(dump: "_Dump", shards_dir: Path) -> dict[float, Codec]:
-    """That of every temperature; what one learns, it learns of utterances from all over the split."""
-    config, codecs = dump.config, {}
-    for temperature in config.temperatures:
-        path = codebook_path(shards_dir, temperature)
-        if isinstance(config.codec, TransformConfig):
-            for _ in share_out(shards_dir, [path.name]):
-                utterances = spread_utterances(dump.speech.lengths, config.codec.sample_frames)
-                averages = [
-                    dump.ask(dump.speech.frames_of(number), (temperature,)).averages[0]
-                    for number in track(utterances, f"codebook T={temperature:g}", unit="utterance")
-                ]
-                learn_codebook(averages, config.codec).write(path)
-        codecs[temperature] = open_codec(config.codec, path)
-    return codecs
 
 
 def _dump_split(
@@ -216,6 +199,14 @@ class _Dump:
     def ask(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
         """The teachers about an utterance."""
         return ask_teachers(self.model, frames, temperatures, self.config.average)
+
+    def draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
+        """Averages, float32 (T, N, P), of utterances from all over the split."""
+        utterances = spread_utterances(self.speech.lengths, wanted_frames)
+        return [
+            self.ask(self.speech.frames_of(number), self.config.temperatures).averages
+            for number in track(utterances, "codebook")
+        ]
 
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample

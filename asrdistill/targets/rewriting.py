@@ -30,17 +30,16 @@ from asrdistill.targets.averaging import (
     write_distance,
 )
 from asrdistill.targets.claims import drop_leftovers, share_out
-from asrdistill.targets.codecs import Codec, CodecConfig, open_codec
+from asrdistill.targets.codebooks import provide_codecs
+from asrdistill.targets.codecs import Codec, CodecConfig
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
-    codebook_path,
     read_index,
     spread_utterances,
     write_index,
     write_shard,
 )
-from asrdistill.targets.transform import TransformConfig, learn_codebook
 from asrdistill.targets.verification import find_damage
 
 WHOLE_CODECS = ("dense", "transform")
@@ -84,10 +83,12 @@ def rewrite(
     identity = rewriter.describe()
     _claim_folder(out, identity)
     if (out / "index.json").is_file():
-        damage = find_damage(out)
-        if not damage:
+        damaged = [found.path for found in find_damage(out)]
+        if not damaged:
             say(f"{out} is there already, from the same shards and settings")
-        for path in [found.path for found in damage] + [out / "index.json"] * bool(damage):
+            drop_leftovers(out)
+            return
+        for path in (*damaged, out / "index.json"):
             path.unlink(missing_ok=True)
     try:
         rewriter.write(out)
@@ -164,7 +165,7 @@ class _Rewriter:
 
     def write(self, out: Path) -> None:
         """All codebooks and shards that are not there yet."""
-        codecs = self._open_codecs(out)
+        codecs = provide_codecs(out, self.codec_config, self.temperatures, self._draw_sample)
         extension = next(iter(codecs.values())).extension
         for split, shards in self.reader.index["splits"].items():
             numbers = {shard["file"]: number for number, shard in enumerate(shards)}
@@ -172,16 +173,6 @@ class _Rewriter:
             for name in track(share_out(out, list(numbers)), f"rewrite {split}", missing, "shard"):
                 samples = self._write_all(split, numbers[name], codecs)
                 write_shard(out / name, samples, extension)
-
-    def _open_codecs(self, out: Path) -> dict[float, Codec]:
-        paths = {temperature: codebook_path(out, temperature) for temperature in self.temperatures}
-        if isinstance(self.codec_config, TransformConfig):
-            missing = {path.name: place for place, path in enumerate(paths.values()) if not path.is_file()}
-            sample = self._draw_sample(self.codec_config.sample_frames) if missing else []
-            for name in share_out(out, list(missing)):
-                averages = [averages[missing[name]] for averages in sample]
-                learn_codebook(averages, self.codec_config).write(out / name)
-        return {temperature: open_codec(self.codec_config, path) for temperature, path in paths.items()}
 
     def _draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
         """Averages, float32 (T, N, P), of utterances from all over the training split."""
