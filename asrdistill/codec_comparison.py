@@ -27,8 +27,8 @@ from asrdistill.targets.transform import TransformConfig
 
 COMPARED: tuple[CodecConfig, ...] = (
     DenseConfig(),
-    TransformConfig(step=0.05),
-    TransformConfig(step=0.1),
+    TransformConfig(),
+    TransformConfig(step=0.1, correction=None),
     SampledConfig(num_draws=16),
     TopKConfig(num_kept=16),
 )

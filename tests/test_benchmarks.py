@@ -117,11 +117,11 @@ def test_codecs_at_many_states_are_told(finished: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
     rows = [line.strip("| ").split(" | ") for line in outcome.stdout.splitlines()]
     assert [row[0].split(",")[0].strip("{}") for row in rows[2:]] == [
-        "kind: dense", *["kind: transform"] * 3, "kind: sampled"
+        "kind: dense", *["kind: transform"] * 2, "kind: sampled"
     ]  # fmt: skip
     sizes, angles = ([float(row[place].rstrip("°")) for row in rows[2:]] for place in (1, 2))
-    assert sizes[0] > 2 * 600 and sizes[0] > sizes[1] > sizes[2] > sizes[3]
-    assert angles[0] < 0.1 < angles[1] < angles[2] < angles[3]
+    assert sizes[0] > 2 * 600 > 20 * max(sizes[1:])
+    assert angles[0] < 0.1 < angles[1] < min(angles[2:])
     reached = re.search(r"perplexity at T=2: (\d+) of .*, (\d+) of 600 \(wanted: (\d+)\)", outcome.stderr)
     assert reached and int(reached[1]) < int(reached[2]) == pytest.approx(int(reached[3]), rel=0.05)
     assert not list(finished.parent.glob(".many-states-*"))

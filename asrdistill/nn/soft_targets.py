@@ -171,6 +171,55 @@ class SparseTargets(SoftTargets):
         )
 
 
+class Corrections:
+    """Pdf-ids of each frame that have a unit of probability more or less than is told otherwise.
+
+    Attributes:
+        starts: int64 (N + 1,), frame n has those from `starts[n]` to `starts[n + 1]`.
+        pdf_ids: int32 (corrections,).
+        signs: int8 (corrections,), 1 or -1.
+        unit: what is added or taken.
+    """
+
+    def __init__(self, starts: np.ndarray, pdf_ids: np.ndarray, signs: np.ndarray, unit: float) -> None:
+        self.starts, self.pdf_ids, self.signs, self.unit = starts, pdf_ids, signs, unit
+
+    @property
+    def num_bytes(self) -> int:
+        """What they take in memory."""
+        return self.starts.nbytes + self.pdf_ids.nbytes + self.signs.nbytes
+
+    @classmethod
+    def join(cls, parts: Sequence["Corrections"]) -> "Corrections":
+        """Those of several stretches of frames as one."""
+        counts = np.concatenate([np.diff(part.starts) for part in parts])
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([part.pdf_ids for part in parts]),
+            np.concatenate([part.signs for part in parts]),
+            parts[0].unit,
+        )
+
+    def slice(self, span: slice) -> "Corrections":
+        """Those of a stretch of frames."""
+        starts = self.starts[span.start : span.stop + 1]
+        kept = slice(starts[0], starts[-1])
+        return Corrections(starts - starts[0], self.pdf_ids[kept], self.signs[kept], self.unit)
+
+    def add_to(self, rows: torch.Tensor, frames: torch.Tensor) -> None:
+        """Correct the soft targets, float32 (M or 1, B, P), of some frames, int64 (M or 1, B)."""
+        first = self.starts[frames.numpy()]
+        counts = self.starts[frames.numpy() + 1] - first
+        places = np.arange(counts.max(initial=0))
+        is_one = places < counts[..., None]
+        index = np.where(is_one, first[..., None] + places, 0)
+        if index.size:
+            values = np.where(is_one, self.signs[index] * np.float32(self.unit), np.float32(0))
+            rows.scatter_add_(
+                2, torch.from_numpy(self.pdf_ids[index].astype(np.int64)), torch.from_numpy(values)
+            )
+
+
 @dataclass(frozen=True)
 class LogBasis:
     """Log-probabilities, but for a constant a frame, as a mean and a combination of few components.
@@ -185,29 +234,38 @@ class LogBasis:
 
 
 class LowRankTargets(SoftTargets):
-    """softmax(mean + coefficients @ components), made anew for every batch.
+    """softmax(mean + coefficients @ components), corrected, made anew for every batch.
 
     Attributes:
         coefficients: float16 (N, R).
         basis: what they multiply.
+        corrections: of them, or None.
     """
 
-    def __init__(self, coefficients: np.ndarray, basis: LogBasis) -> None:
-        self.coefficients, self.basis = coefficients, basis
+    def __init__(
+        self, coefficients: np.ndarray, basis: LogBasis, corrections: Corrections | None = None
+    ) -> None:
+        self.coefficients, self.basis, self.corrections = coefficients, basis, corrections
 
     def __len__(self) -> int:
         return len(self.coefficients)
 
     @property
     def num_bytes(self) -> int:
-        return self.coefficients.nbytes
+        return self.coefficients.nbytes + (self.corrections.num_bytes if self.corrections else 0)
 
     @classmethod
     def join(cls, parts: Sequence["LowRankTargets"]) -> "LowRankTargets":
-        return cls(np.concatenate([part.coefficients for part in parts]), parts[0].basis)
+        corrections = [part.corrections for part in parts if part.corrections]
+        return cls(
+            np.concatenate([part.coefficients for part in parts]),
+            parts[0].basis,
+            Corrections.join(corrections) if corrections else None,
+        )
 
     def slice(self, span: slice) -> "LowRankTargets":
-        return LowRankTargets(self.coefficients[span], self.basis)
+        corrections = self.corrections.slice(span) if self.corrections else None
+        return LowRankTargets(self.coefficients[span], self.basis, corrections)
 
     def expand(self) -> DenseTargets:
         """The same, made once for all batches."""
@@ -221,4 +279,7 @@ class LowRankTargets(SoftTargets):
         rows = torch.from_numpy(self.coefficients)[frames].float()
         logits = torch.addmm(self.basis.mean, rows.flatten(0, 1), self.basis.components)
         softmax_in_place(logits.numpy())
-        return logits.unflatten(0, tuple(frames.shape))
+        soft = logits.unflatten(0, tuple(frames.shape))
+        if self.corrections:
+            self.corrections.add_to(soft, frames)
+        return soft

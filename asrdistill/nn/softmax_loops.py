@@ -23,6 +23,13 @@ _LOG2_E = np.float32(1.44269504088896341)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _C0, _C1, _C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 _C3, _C4, _C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+_L0, _L1, _L2 = np.float32(7.0376836292e-2), np.float32(-1.1514610310e-1), np.float32(1.1676998740e-1)
+_L3, _L4, _L5 = np.float32(-1.2420140846e-1), np.float32(1.4249322787e-1), np.float32(-1.6668057665e-1)
+_L6, _L7, _L8 = np.float32(2.0000714765e-1), np.float32(-2.4999993993e-1), np.float32(3.3333331174e-1)
+# The bits of the float next below the root of 1/2: a mantissa from there to the root of 2 is near 1.
+_ROOT_OF_HALF = np.int32(0x3F3504F3)
+# What is less likely adds nothing to an entropy.
+LEAST_PROBABILITY = np.float32(1e-30)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
@@ -74,6 +81,31 @@ def sum_deviations(weights: np.ndarray, row: np.ndarray, highest: np.float32) ->
     for place in range(len(row)):
         total += weights[place] * (row[place] - highest)
     return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SUMMING)
+def _sum_information(row: np.ndarray) -> np.float32:
+    """The sum of p log p of probabilities, float32, nats."""
+    total, half = np.float32(0), np.float32(0.5)
+    for place in range(len(row)):
+        p = row[place] if row[place] > LEAST_PROBABILITY else LEAST_PROBABILITY
+        bits = np.float32(p).view(np.int32)
+        power = np.int32(np.int32(bits - _ROOT_OF_HALF) >> np.int32(23))
+        x = np.int32(bits - np.int32(power << np.int32(23))).view(np.float32) - np.float32(1)
+        y = (((((((_L0 * x + _L1) * x + _L2) * x + _L3) * x + _L4) * x + _L5) * x + _L6) * x + _L7) * x + _L8
+        square = x * x
+        of_power = np.float32(power) * (_LN2_LOW + _LN2_HIGH)
+        total += row[place] * (of_power + (x + (y * x * square - half * square)))
+    return total
+
+
+@numba.njit(cache=True, parallel=True, nogil=True)
+def find_entropies(posteriors: np.ndarray) -> np.ndarray:
+    """Of rows that sum to 1, float32 (L, P): float32 (L,), nats; of rows with what is no number, none."""
+    entropies = np.empty(len(posteriors), np.float32)
+    for row in numba.prange(len(posteriors)):
+        entropies[row] = -_sum_information(posteriors[row])
+    return entropies
 
 
 @numba.njit(cache=True, parallel=True, nogil=True)

@@ -9,11 +9,9 @@ import torch
 
 from asrdistill.errors import ContractError
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.softmax_loops import average_posteriors, count_votes
+from asrdistill.nn.softmax_loops import average_posteriors, count_votes, find_entropies
 
 BYTE = 255
-# What is less likely adds nothing to an entropy.
-LEAST_PROBABILITY = 1e-30
 Average = Literal["arithmetic", "geometric"]
 AVERAGING_RULES: dict[Average, str] = {
     "arithmetic": "arithmetic mean over teachers of softmax(logits / T)",
@@ -88,13 +86,6 @@ def ask_teachers(
         for place, temperature in enumerate(temperatures):
             averages[place] = torch.softmax(mean / temperature, dim=1).numpy()
     return Opinion(averages, winners, entropies, divergence)
-
-
-def find_entropies(posteriors: np.ndarray) -> np.ndarray:
-    """Of rows that sum to 1, float32 (L, P): float32 (L,), nats."""
-    rows = torch.from_numpy(posteriors)
-    entropies: np.ndarray = -(rows * rows.clamp(min=LEAST_PROBABILITY).log()).sum(1).numpy()
-    return entropies
 
 
 def write_distance(divergence: np.ndarray, num_teachers: int) -> np.ndarray:

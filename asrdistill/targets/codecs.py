@@ -156,10 +156,11 @@ class TransformCodec(Codec):
         self.basis = LogBasis(tempering * codebook.basis.mean, tempering * codebook.basis.components)
 
     def encode(self, soft_targets: np.ndarray, rng: np.random.Generator) -> bytes:
-        return self.codebook.encode(soft_targets)
+        return self.codebook.encode(soft_targets, rng)
 
     def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
-        return LowRankTargets(self.codebook.decode(content, num_frames).coefficients, self.basis)
+        decoded = self.codebook.decode(content, num_frames)
+        return LowRankTargets(decoded.coefficients, self.basis, decoded.corrections)
 
 
 def open_codec(config: CodecConfig, codebook_path: Path, tempering: float = 1.0) -> Codec:
@@ -172,6 +173,7 @@ def open_codec(config: CodecConfig, codebook_path: Path, tempering: float = 1.0)
             were made over that at which they are wanted.
     """
     if isinstance(config, TransformConfig):
+        assert tempering == 1 or config.correction is None, "corrections cannot be tempered"
         return TransformCodec(Codebook.read(codebook_path), tempering)
     assert tempering == 1, "only log-probabilities can be tempered"
     if isinstance(config, TopKConfig):

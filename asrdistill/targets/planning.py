@@ -43,7 +43,11 @@ LADDER: tuple[CodecConfig, ...] = (
     DenseConfig(),
     *(TopKConfig(num_kept=kept) for kept in (8, 16, 32, 64)),
     *(SampledConfig(num_draws=draws) for draws in (8, 16, 32, 64)),
-    *(TransformConfig(step=step) for step in (0.1, 0.05, 0.03, 0.02)),
+    TransformConfig(step=0.1, correction=None),
+    *(
+        TransformConfig(step=step, correction=unit)
+        for step, unit in ((0.3, 0.1), (0.2, 0.05), (0.2, 0.03), (0.1, 0.02))
+    ),
 )
 LEAST_COUNTED = 1e-7
 # Degrees; what a codec is to stay below where no budget is given.
@@ -191,7 +195,7 @@ class Planner:
             told, exact = fill_in(rows, posteriors[None])[0], torch.from_numpy(dense)
             # Of what float16 cannot hold nothing is lost that counts.
             counted = torch.where(exact > LEAST_COUNTED, exact, 0)
-            divergence += float(torch.special.xlogy(counted, exact / told).nansum())
+            divergence += float(torch.special.xlogy(counted, exact / told.clamp(min=0)).nansum())
             retained += float(exact[_find_kept(rows, exact.shape[1])].sum())
             same += int((told.argmax(1) == exact.argmax(1)).sum())
         return (divergence / first if math.isfinite(divergence) else None), retained / first, same / first

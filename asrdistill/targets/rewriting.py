@@ -20,12 +20,12 @@ from asrdistill.errors import ContractError, ExperimentError
 from asrdistill.experiment import write_json
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.soft_targets import SparseRows
+from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.progress import say, track
 from asrdistill.targets.averaging import (
     BYTE,
     Opinion,
     ask_teachers,
-    find_entropies,
     read_distance,
     write_distance,
 )
@@ -213,8 +213,8 @@ class _Rewriter:
             for t, content in sample.soft_targets.items()
         ]
         rows = torch.cat([part for part in decoded if not isinstance(part, SparseRows)])
-        if self.reader.codec_config.kind == "dense":
-            rows.clamp_(min=LEAST_STORED)
+        # Where a correction took more than there was, nothing is left.
+        rows.clamp_(min=LEAST_STORED if self.reader.codec_config.kind == "dense" else 0)
         averages: np.ndarray = (rows / rows.sum(2, keepdim=True)).numpy()
         if self.model is None:
             return averages, sample.records

@@ -1,4 +1,4 @@
-"""Soft targets as a picture is stored: few components, few frequencies in time, rounded, entropy-coded.
+"""Soft targets as a picture is stored: few components, few frequencies in time, rounded; then corrected.
 
 The logarithm of an ensemble's average posterior is, up to little, a mean and a combination of some hundred
 components, however many tied states there are, because the teachers' hidden layers are no wider; and it
@@ -6,7 +6,10 @@ changes slowly from frame to frame. So each utterance's log-posteriors are proje
 block of frames goes through a cosine transform in time, and the coefficients are rounded to multiples of one
 step. Where frames are uncertain or change fast more coefficients survive, and more bits are spent there.
 What is coded, and how far coefficients are from zero, is learnt once from a sample of the corpus: the
-codebook, which is stored beside the shards.
+codebook, which is stored beside the shards. What that leaves out is no noise: the same for like frames, it
+would turn a student's gradient. So signed draws of it follow (`asrdistill.targets.corrections`), which make
+targets right on average; a coarse step with draws takes fewer bytes than a fine one without, or than draws
+alone, for the code takes most of the variance away from what is drawn of.
 Source: transform coding with the Karhunen-Loeve transform and one step for all coefficients, the best at
 a given squared error (Goyal 2001, IEEE Signal Processing Magazine 18(5)); ours is its use for soft targets.
 An error in the log-probability of pdf-id j counts by the mean probability of j: where that is the frame's
@@ -15,6 +18,7 @@ Shapes: N frames, P pdf-ids, R components, L frames of a block.
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +33,7 @@ from scipy.fft import dct
 from asrdistill.config import Config
 from asrdistill.experiment import atomic_path
 from asrdistill.nn.soft_targets import LogBasis, LowRankTargets
+from asrdistill.targets.corrections import count_most, draw_corrections, read_corrections
 from asrdistill.targets.entropy_coding import Tables, choose_classes, decode, encode, make_tables, quantize
 
 # In steps. Of a Laplacian one value in 400 is not rounded to zero then; what is less is not coded.
@@ -36,6 +41,8 @@ LEAST_MEAN_MAGNITUDE = 0.1
 # Of a pdf-id that was never heard of in the sample.
 LEAST_PRIOR = 1e-8
 LEAST_PROBABILITY = 1e-12
+# Number of corrections of an utterance, and the class of their distances.
+_HEADER = "<IB"
 
 
 class TransformConfig(Config):
@@ -43,10 +50,17 @@ class TransformConfig(Config):
 
     kind: Literal["transform"] = Field("transform", description="log-posteriors as a picture is stored")
     step: float = Field(
-        0.05, ge=0.005, description="coefficients are rounded to multiples of it: the bytes and the error"
+        0.2, ge=0.005, description="coefficients are rounded to multiples of it: the bytes and the error"
     )
     block_frames: int = Field(16, ge=1, le=256, description="frames that are transformed together")
     max_components: int = Field(256, ge=1, description="components, at most")
+    correction: float | None = Field(
+        0.03,
+        ge=0.01,
+        le=1,
+        description="probability that a correction adds or takes: the less, the more of them a frame has; "
+        "null: no corrections, so that targets can be turned into those at another temperature",
+    )
     sample_frames: int = Field(20_000, ge=1, description="frames that the components are learnt from")
 
 
@@ -62,6 +76,7 @@ class Codebook:
         classes: uint8 (coded,), how far each is from zero.
         step: of the rounding.
         block_frames: L.
+        correction: unit of the corrections; None: there are none.
         tables: of the entropy coder.
     """
 
@@ -72,6 +87,7 @@ class Codebook:
     classes: np.ndarray
     step: float
     block_frames: int
+    correction: float | None
     tables: Tables
 
     @cached_property
@@ -118,14 +134,34 @@ class Codebook:
         """
         return hashlib.sha256(self._serialize()).digest()[:4]
 
-    def encode(self, soft_targets: np.ndarray) -> bytes:
+    def encode(self, soft_targets: np.ndarray, rng: np.random.Generator) -> bytes:
         """Write the soft targets of an utterance, float32 (N, P)."""
         projected = self._project(torch.from_numpy(soft_targets)).numpy()
         blocks = self._cosines @ _cut_into_blocks(projected, self.block_frames)
         flat = blocks.reshape(len(blocks), self.block_frames * len(self.components))
         kept = flat[:, self._places]
         integers = quantize(kept.ravel(), self.step)
-        return self.fingerprint + encode(integers, np.tile(self.classes, len(blocks)), self.tables)
+        distances = self._correct(soft_targets, integers, rng)
+        of_distances = choose_classes(np.array([np.abs(distances).mean() if len(distances) else 0]))
+        classes = self._classes_of(len(blocks), len(distances), of_distances[0])
+        header = struct.pack(_HEADER, len(distances), of_distances[0])
+        return self.fingerprint + header + encode(np.concatenate([integers, distances]), classes, self.tables)
+
+    def _classes_of(self, num_blocks: int, num_distances: int, of_distances: int) -> np.ndarray:
+        """Of all integers of an utterance: its coefficients, block after block, and its corrections."""
+        return np.concatenate(
+            [np.tile(self.classes, num_blocks), np.full(num_distances, of_distances, np.uint8)]
+        )
+
+    def _correct(
+        self, soft_targets: np.ndarray, integers: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The corrections of what the coefficients, rounded to `integers`, tell, int32."""
+        if self.correction is None:
+            return np.empty(0, np.int32)
+        told = LowRankTargets(self._restore(integers, len(soft_targets)), self.basis)
+        rows = told.take(torch.arange(len(told))[None])[0].numpy()
+        return draw_corrections(soft_targets, rows, self.correction, rng)
 
     def decode(self, content: bytes, num_frames: int) -> LowRankTargets:
         """Read those of an utterance.
@@ -135,13 +171,29 @@ class Codebook:
         """
         if not content.startswith(self.fingerprint):
             raise ValueError("they were written with another codebook")
+        content = content[len(self.fingerprint) :]
+        if len(content) < struct.calcsize(_HEADER):
+            raise ValueError("damaged")
+        num_distances, of_distances = struct.unpack_from(_HEADER, content)
+        num_pdfs, num_blocks = len(self.mean), -(-num_frames // self.block_frames)
+        most = count_most(num_frames, num_pdfs, self.correction) if self.correction else 0
+        if num_distances > most or of_distances >= len(self.tables.starts):
+            raise ValueError("damaged")
+        classes = self._classes_of(num_blocks, num_distances, of_distances)
+        values = decode(content[struct.calcsize(_HEADER) :], classes, self.tables)
+        integers, distances = np.split(values, [num_blocks * len(self.coded)])
+        corrections = None
+        if self.correction:
+            corrections = read_corrections(distances, num_frames, num_pdfs, self.correction)
+        return LowRankTargets(self._restore(integers, num_frames), self.basis, corrections)
+
+    def _restore(self, integers: np.ndarray, num_frames: int) -> np.ndarray:
+        """Coefficients, float16 (N, R), from what was coded."""
         num_blocks, num_components = -(-num_frames // self.block_frames), len(self.components)
-        integers = decode(content[len(self.fingerprint) :], np.tile(self.classes, num_blocks), self.tables)
         blocks = np.zeros((num_blocks, self.block_frames * num_components), np.float32)
         blocks[:, self._places] = integers.reshape(num_blocks, len(self.coded)) * np.float32(self.step)
         rows = self._cosines.T @ blocks.reshape(num_blocks, self.block_frames, num_components)
-        rows = rows.reshape(-1, num_components)[:num_frames]
-        return LowRankTargets(rows.astype(np.float16), self.basis)
+        return rows.reshape(-1, num_components)[:num_frames].astype(np.float16)
 
     def write(self, path: Path) -> None:
         """Publish it; the same codebook gives the same bytes."""
@@ -159,6 +211,7 @@ class Codebook:
             "num_low_bits": self.tables.num_low_bits,
             "step": np.array([self.step]),
             "block_frames": np.array([self.block_frames]),
+            "correction": np.array([self.correction or 0.0]),
         }
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
@@ -174,7 +227,8 @@ class Codebook:
         if not tables.are_whole or arrays["classes"].max(initial=0) >= len(tables.starts):
             raise ValueError(f"codebook {path}: damaged")
         step, block_frames = float(arrays.pop("step")[0]), int(arrays.pop("block_frames")[0])
-        return cls(**arrays, step=step, block_frames=block_frames, tables=tables)
+        correction = float(arrays.pop("correction")[0]) or None
+        return cls(**arrays, step=step, block_frames=block_frames, correction=correction, tables=tables)
 
 
 def learn_codebook(sample: list[np.ndarray], config: TransformConfig) -> Codebook:
@@ -203,6 +257,7 @@ def learn_codebook(sample: list[np.ndarray], config: TransformConfig) -> Codeboo
         choose_classes(means[coded[:, 0], coded[:, 1]]),
         config.step,
         config.block_frames,
+        config.correction,
         make_tables(),
     )
 

@@ -29,11 +29,12 @@ from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.nn.models import build_model
+from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.pipeline import open_experiment
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.stages.student import make_trainer
-from asrdistill.targets.averaging import ask_teachers, find_entropies
+from asrdistill.targets.averaging import ask_teachers
 from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, describe_codec, save_array
 from asrdistill.targets.planning import Planner, Sample
 from asrdistill.targets.rewriting import rewrite
@@ -50,8 +51,9 @@ from asrdistill.targets.transform import TransformConfig
 
 CODECS: tuple[CodecConfig, ...] = (
     DenseConfig(),
-    *(TransformConfig(step=step) for step in (0.03, 0.05, 0.1)),
-    SampledConfig(num_draws=16),
+    TransformConfig(),
+    TransformConfig(step=0.1, correction=None),
+    SampledConfig(num_draws=14),
 )
 COLUMNS = ("codec", "bytes a frame", "angle", "dev frame accuracy (%)", "lost (points)")
 SAMPLE_FRAMES, PLAN_FRAMES, FRAMES_A_SHARD = 3_000, 4_000, 20_000

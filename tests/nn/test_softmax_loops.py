@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.special
 
-from asrdistill.nn.softmax_loops import exponentiate, find_highest, softmax_in_place, sum_row
+from asrdistill.nn.softmax_loops import (
+    exponentiate,
+    find_entropies,
+    find_highest,
+    softmax_in_place,
+    sum_row,
+)
 
 
 def draw(num_rows: int, num_pdfs: int, spread: float) -> np.ndarray:
@@ -49,3 +55,22 @@ def test_what_is_no_number_stays_none(wrong: float, place: int) -> None:
 def test_a_sum_is_right_to_a_few_digits_of_float32() -> None:
     row = draw(1, 14_001, 1.0)[0]
     assert sum_row(row) == pytest.approx(float(row.sum(dtype=np.float64)), abs=1e-3)
+
+
+@pytest.mark.parametrize("num_pdfs", [1, 2, 17, 1000, 14_001])
+@pytest.mark.parametrize("spread", [0.0, 3.0, 200.0])
+def test_entropies_are_scipys(num_pdfs: int, spread: float) -> None:
+    rows = scipy.special.softmax(draw(70, num_pdfs, spread), axis=1).astype(np.float32)
+    expected = scipy.special.entr(rows.astype(np.float64)).sum(1)
+    np.testing.assert_allclose(find_entropies(rows), expected, rtol=2e-6, atol=2e-7)
+
+
+def test_logarithms_are_right_to_the_last_digits() -> None:
+    """Of rows of one probability."""
+    rows = np.geomspace(1e-30, 1, 100_000).astype(np.float32)[:, None]
+    expected = scipy.special.entr(rows.astype(np.float64))[:, 0]
+    np.testing.assert_allclose(find_entropies(rows), expected, rtol=2e-7, atol=1e-37)
+
+
+def test_the_entropy_of_what_is_no_number_is_none() -> None:
+    assert np.isnan(find_entropies(np.array([[0.5, np.nan, 0.5]], np.float32))).all()

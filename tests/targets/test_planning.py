@@ -69,9 +69,17 @@ def test_more_draws_come_nearer_and_no_divergence_is_told(planner: Planner) -> N
 
 
 def test_a_finer_step_comes_nearer(planner: Planner) -> None:
-    costs = [planner.measure(TransformConfig(step=step)) for step in (0.3, 0.005)]
+    costs = [planner.measure(TransformConfig(step=step, correction=None)) for step in (0.3, 0.005)]
     assert costs[0].angle_degrees > 2 * costs[1].angle_degrees
     assert costs[0].divergence > 10 * costs[1].divergence  # type: ignore[operator]
+
+
+def test_corrections_turn_the_gradient_back(planner: Planner) -> None:
+    """And where one takes more than there is, no divergence is told."""
+    costs = [planner.measure(TransformConfig(step=0.5, correction=unit)) for unit in (None, 0.1, 0.01)]
+    assert costs[0].angle_degrees > 3 * costs[2].angle_degrees
+    assert costs[0].bytes_a_frame < costs[2].bytes_a_frame
+    assert costs[0].divergence is not None and costs[1].divergence is None
 
 
 def test_what_is_left_open_is_shared_out_as_the_student_does() -> None:

@@ -288,11 +288,14 @@ def draw_smooth(num_frames: int, seed: int) -> np.ndarray:
     return (exponentials / exponentials.sum(1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("average", "is_served"), [("geometric", True), ("arithmetic", False)])
+@pytest.mark.parametrize(
+    ("average", "correction", "is_served"),
+    [("geometric", None, True), ("arithmetic", None, False), ("geometric", 0.05, False)],
+)
 def test_geometric_averages_that_were_transformed_serve_any_temperature(
-    tmp_path: Path, average: str, is_served: bool
+    tmp_path: Path, average: str, correction: float | None, is_served: bool
 ) -> None:
-    config = TransformConfig(step=0.01)
+    config = TransformConfig(step=0.01, correction=correction)
     learn_codebook([draw_smooth(200, seed) for seed in range(5)], config).write(codebook_path(tmp_path, 2.0))
     soft = draw_smooth(50, 9)
     content = open_codec(config, codebook_path(tmp_path, 2.0)).encode(soft, np.random.default_rng(0))

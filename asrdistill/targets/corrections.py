@@ -1,0 +1,102 @@
+"""What a coarse code leaves out, made good on average: a few pdf-ids a frame, each with a unit more or less.
+
+The error of a code, soft targets less what it tells, is passed pdf-id by pdf-id and frame by frame; whenever
+the sum of its magnitudes has grown by one unit, the pdf-id where that happens is noted, with the error's
+sign, and a reader adds or takes a unit there. Where the counting begins is drawn at random, so on average
+the soft targets themselves are told, however coarse the code; what it tells well costs few bytes.
+Noted is how far each is from the one before: 1 for the same pdf-id of the same frame, P + 1 for that of the
+next frame; below zero where a unit is taken; 0 means that nothing follows for the longest distance.
+Source: systematic sampling, Madow & Madow (1944); that a student needs targets without bias rather than
+exact ones: Anshumann et al. (2025), arXiv:2503.16870.
+Shapes: N frames, P pdf-ids.
+"""
+
+import numba
+import numpy as np
+
+from asrdistill.nn.soft_targets import Corrections
+from asrdistill.targets.entropy_coding import MAX_MAGNITUDE
+
+# Pdf-ids whose error is summed up at once.
+_CHUNK = 64
+_LONGEST = MAX_MAGNITUDE - 1
+
+
+def draw_corrections(soft: np.ndarray, told: np.ndarray, unit: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the corrections of an utterance.
+
+    Args:
+        soft: float32 (N, P), the soft targets.
+        told: float32 (N, P), what the code tells.
+        unit: probability that a correction adds or takes.
+        rng: says where the counting begins.
+
+    Returns:
+        Distances with signs, int32.
+    """
+    distances = np.empty(count_most(*soft.shape, unit), np.int32)
+    return distances[: _draw(soft, told, 1 / unit, rng.random(), distances)]
+
+
+def count_most(num_frames: int, num_pdfs: int, unit: float) -> int:
+    """Distances of an utterance, at most: a frame's error is 2 or less."""
+    return (int(2 / unit) + 2 + num_pdfs // _LONGEST) * num_frames
+
+
+def read_corrections(distances: np.ndarray, num_frames: int, num_pdfs: int, unit: float) -> Corrections:
+    """What `draw_corrections` drew.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    steps = np.where(distances == 0, _LONGEST, np.abs(distances, dtype=np.int64) - 1)
+    places = np.cumsum(steps)[distances != 0]
+    if places.max(initial=0) >= max(num_frames * num_pdfs, 1):
+        raise ValueError("damaged")
+    counts = np.bincount(places // num_pdfs, minlength=num_frames)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    signs = np.sign(distances[distances != 0]).astype(np.int8)
+    return Corrections(starts, (places % num_pdfs).astype(np.int32), signs, unit)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _sum_errors(soft: np.ndarray, told: np.ndarray) -> float:
+    total = np.float32(0)
+    for place in range(len(soft)):
+        total += abs(soft[place] - told[place])
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw(soft: np.ndarray, told: np.ndarray, units: float, passed: float, distances: np.ndarray) -> int:
+    """Fill the distances; their number.
+
+    Args:
+        soft: float32 (N, P).
+        told: float32 (N, P).
+        units: of one probability.
+        passed: share of a unit at the beginning.
+        distances: int32, long enough.
+    """
+    num_pdfs, count, last = soft.shape[1], 0, 0
+    for frame in range(len(soft)):
+        for start in range(0, num_pdfs, _CHUNK):
+            end = min(start + _CHUNK, num_pdfs)
+            error = units * _sum_errors(soft[frame, start:end], told[frame, start:end])
+            if passed + error < 1:
+                passed += error
+                continue
+            for pdf_id in range(start, end):
+                error = soft[frame, pdf_id] - told[frame, pdf_id]
+                passed += units * abs(error)
+                while passed >= 1:
+                    passed -= 1
+                    place = frame * num_pdfs + pdf_id
+                    while place - last >= _LONGEST:
+                        distances[count] = 0
+                        last += _LONGEST
+                        count += 1
+                    distances[count] = place - last + 1 if error > 0 else last - place - 1
+                    last = place
+                    count += 1
+    return count
