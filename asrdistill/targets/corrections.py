@@ -1,9 +1,9 @@
 """What a coarse code leaves out, made good on average: a few pdf-ids a frame, each with a unit more or less.
 
-The error of a code, soft targets less what it tells, is passed pdf-id by pdf-id and frame by frame; whenever
-the sum of its magnitudes has grown by one unit, the pdf-id where that happens is noted, with the error's
-sign, and a reader adds or takes a unit there. Where the counting begins is drawn at random, so on average
-the soft targets themselves are told, however coarse the code; what it tells well costs few bytes.
+The error of a code, soft targets less what it tells, is passed pdf-id by pdf-id; whenever the sum of its
+magnitudes has grown by one unit, the pdf-id where that happens is noted, with the error's sign, and a reader
+adds or takes a unit there. Where the counting begins is drawn at random for each frame, so on average the
+soft targets themselves are told, however coarse the code; what it tells well costs few bytes.
 Noted is how far each is from the one before: 1 for the same pdf-id of the same frame, P + 1 for that of the
 next frame; below zero where a unit is taken; 0 means that nothing follows for the longest distance.
 Source: systematic sampling, Madow & Madow (1944); that a student needs targets without bias rather than
@@ -35,7 +35,7 @@ def draw_corrections(soft: np.ndarray, told: np.ndarray, unit: float, rng: np.ra
         Distances with signs, int32.
     """
     distances = np.empty(count_most(*soft.shape, unit), np.int32)
-    return distances[: _draw(soft, told, 1 / unit, rng.random(), distances)]
+    return distances[: _draw(soft, told, 1 / unit, rng.random(len(soft)), distances)]
 
 
 def count_most(num_frames: int, num_pdfs: int, unit: float) -> int:
@@ -68,18 +68,19 @@ def _sum_errors(soft: np.ndarray, told: np.ndarray) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(soft: np.ndarray, told: np.ndarray, units: float, passed: float, distances: np.ndarray) -> int:
+def _draw(soft: np.ndarray, told: np.ndarray, units: float, begins: np.ndarray, distances: np.ndarray) -> int:
     """Fill the distances; their number.
 
     Args:
         soft: float32 (N, P).
         told: float32 (N, P).
         units: of one probability.
-        passed: share of a unit at the beginning.
+        begins: float64 (N,), share of a unit at which the counting begins.
         distances: int32, long enough.
     """
     num_pdfs, count, last = soft.shape[1], 0, 0
     for frame in range(len(soft)):
+        passed = begins[frame]
         for start in range(0, num_pdfs, _CHUNK):
             end = min(start + _CHUNK, num_pdfs)
             error = units * _sum_errors(soft[frame, start:end], told[frame, start:end])
