@@ -48,7 +48,8 @@ CodecConfig = Annotated[
 def describe_codec(config: CodecConfig) -> str:
     """A codec as a setting: `{kind: top_k, num_kept: 8}`, what has its default left out."""
     values = config.model_dump(exclude_defaults=True)
-    return "{" + ", ".join(f"{key}: {value}" for key, value in {"kind": config.kind, **values}.items()) + "}"
+    described = {"kind": config.kind, **values}.items()
+    return "{" + ", ".join(f"{key}: {'null' if value is None else value}" for key, value in described) + "}"
 
 
 class Codec(ABC):

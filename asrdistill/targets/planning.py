@@ -279,7 +279,7 @@ def _angle(one: torch.Tensor, other: torch.Tensor) -> float:
 def render(costs: Sequence[Cost], chosen: Cost | None) -> str:
     """The costs as a table for a terminal."""
     header = (
-        f"{'soft_targets.codec':<36} {'B/frame':>8} {'size':>9} {'hours':>6} {'KL':>8} {'kept':>6} "
+        f"{'soft_targets.codec':<46} {'B/frame':>8} {'size':>9} {'hours':>6} {'KL':>8} {'kept':>6} "
         f"{'winner':>7} {'angle':>6}"
     )
     lines = [header]
@@ -287,7 +287,7 @@ def render(costs: Sequence[Cost], chosen: Cost | None) -> str:
         # Rounding may make it less than nothing.
         divergence = "-" if cost.divergence is None else f"{max(cost.divergence, 0):.4f}"
         lines.append(
-            f"{describe_codec(cost.codec):<36} {cost.bytes_a_frame:>8.1f} {cost.size_bytes / 1e9:>6.2f} GB "
+            f"{describe_codec(cost.codec):<46} {cost.bytes_a_frame:>8.1f} {cost.size_bytes / 1e9:>6.2f} GB "
             f"{cost.seconds / 3600:>6.2f} {divergence:>8} {100 * cost.retained_mass:>5.1f}% "
             f"{100 * cost.same_winner:>6.1f}% {cost.angle_degrees:>5.1f}°{' <' if cost is chosen else ''}"
         )

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from pydantic import TypeAdapter
 
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.soft_targets import SparseTargets
 from asrdistill.nn.training import TrainingConfig
-from asrdistill.targets.codecs import DenseConfig, SampledConfig, TopKConfig
-from asrdistill.targets.planning import Cost, Planner, Sample, choose, describe_codec, fill_in
+from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, TopKConfig
+from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, choose, describe_codec, fill_in
 from asrdistill.targets.transform import TransformConfig
 
 Command = Callable[..., Any]  # gives the Outcome of conftest.py
@@ -122,6 +124,9 @@ def test_the_cheapest_within_the_budget_is_chosen(
 def test_a_codec_is_described_as_the_setting_that_it_is() -> None:
     assert describe_codec(TopKConfig(num_kept=3)) == "{kind: top_k, num_kept: 3}"
     assert describe_codec(DenseConfig()) == "{kind: dense}"
+    for codec in LADDER:
+        read = yaml.safe_load(describe_codec(codec))
+        assert TypeAdapter(CodecConfig).validate_python(read) == codec
 
 
 @pytest.mark.end_to_end
@@ -129,7 +134,7 @@ def test_the_command_prints_a_ladder_and_a_setting(finished: Path, asrdistill: C
     outcome = asrdistill("plan", finished, "--minutes", "0.5")
     assert outcome.status == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
-    assert sum("kind: " in line for line in lines) == 14  # 13 codecs and the setting
+    assert sum("kind: " in line for line in lines) == 15  # 14 codecs and the setting
     assert lines[-1].startswith("--set 'soft_targets.codec={kind: ")
     assert (
         "no codec is within the budget"
