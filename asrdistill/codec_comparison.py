@@ -6,6 +6,7 @@ interrupted comparison goes on.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,15 +72,14 @@ def compare_codecs(
 
 def _name(config: CodecConfig) -> str:
     """Of a folder: `transform_step_0.05`."""
-    settings = config.model_dump(exclude_defaults=True, exclude={"kind"})
-    return "_".join([config.kind, *(f"{key}_{value}" for key, value in settings.items())])
+    return "_".join(re.findall(r"[\w.]+", describe_codec(config))[1:])
 
 
 class _Comparison:
     """Trains and scores students of one experiment's soft targets.
 
     Attributes:
-        training: what the students depend on.
+        training: what students depend on, whatever their codec.
         scoring: what their results depend on besides.
     """
 
@@ -105,9 +105,10 @@ class _Comparison:
     def measure(self, config: CodecConfig, folder: Path) -> None:
         """Train and score the students of one codec, unless that is done."""
         name, asked = describe_codec(config), folder / "asked.json"
-        if _read(asked) != self.training:
+        wanted = self._ask(config.model_dump(mode="json"))
+        if _read(asked) != wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            write_json(asked, self.training)
+            write_json(asked, wanted)
         path = folder / "result.json"
         if (_read(path) or {}).get("scoring") == self.scoring:
             say(f"{name}: measured already")
@@ -129,16 +130,17 @@ class _Comparison:
 
     def gather(self, folder: Path) -> list[dict[str, Any]]:
         """The results of all codecs that are measured alike."""
-        results = [
-            _read(path)
-            for path in sorted(folder.glob("*/result.json"))
-            if _read(path.with_name("asked.json")) == self.training
-        ]
-        return [
-            {key: value for key, value in result.items() if key != "scoring"}
-            for result in results
-            if result and result["scoring"] == self.scoring
-        ]
+        found = []
+        for path in sorted(folder.glob("*/result.json")):
+            result = _read(path) or {}
+            is_alike = result.pop("scoring", None) == self.scoring
+            if is_alike and _read(path.with_name("asked.json")) == self._ask(result["codec"]):
+                found.append(result)
+        return found
+
+    def _ask(self, codec: dict[str, Any]) -> dict[str, Any]:
+        """What the students of a codec depend on."""
+        return {**self.training, "codec": codec}
 
     def _train(self, shards: ShardReader, folder: Path) -> AcousticModel:
         path = folder / "model.safetensors"

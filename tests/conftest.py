@@ -29,7 +29,7 @@ teachers:
   num_teachers: 3
   model: {num_hidden_layers: 2, hidden_size: 64}
   training: {num_epochs: 2, batch_size: 256, precision: fp32}
-soft_targets: {frames_a_shard: 4000, num_views: 1}
+soft_targets: {frames_a_shard: 4000, num_views: 1, codec: {kind: dense}}
 student:
   hard_weight: [0.5, 0.1]
   training: {num_epochs: 2, batch_size: 256, precision: fp32}

@@ -14,7 +14,7 @@ from asrdistill.pipeline import open_experiment
 pytestmark = pytest.mark.end_to_end
 
 Command = Callable[..., Any]  # gives the Outcome of conftest.py
-CODECS = ("{kind: dense}", "{kind: top_k, num_kept: 4}", "{kind: transform, step: 0.2}")
+CODECS = ("{kind: dense}", "{kind: top_k, num_kept: 4}", "{kind: transform, step: 0.5}")
 
 
 def test_every_codec_has_its_students(finished_copy: Path, finished: Path, asrdistill: Command) -> None:
@@ -37,6 +37,14 @@ def test_every_codec_has_its_students(finished_copy: Path, finished: Path, asrdi
     assert "<h2>Codecs</h2>" in (finished_copy / "report/report.html").read_text()
     again = asrdistill("compare-codecs", finished_copy, *words, "--num-seeds", "2")
     assert again.stderr.count("measured already") == 3
+    # Results of a codec that is another one now are not told.
+    asked = finished_copy / "codecs/transform_step_0.5/asked.json"
+    asked.write_text(asked.read_text().replace("0.5", "0.7"))
+    asrdistill("compare-codecs", finished_copy, "--codec", "{kind: dense}", "--num-seeds", "2")
+    names = [
+        codec["name"] for codec in json.loads((finished_copy / "codecs/codecs.json").read_text())["codecs"]
+    ]
+    assert names == list(CODECS[:2])
     scored = sorted(path.name for path in (finished / "score/systems").iterdir())
     assert sorted(path.name for path in (finished_copy / "score/systems").iterdir()) == scored
 

@@ -236,7 +236,7 @@ def test_views_hold_what_the_teachers_make_of_the_perturbed_frames(finished: Pat
 CODECS = (
     ("{kind: top_k, num_kept: 8}", 60),
     ("{kind: sampled, num_draws: 16}", 60),
-    ("{kind: transform, step: 0.05}", 40),
+    ("{kind: transform, step: 0.1}", 40),
 )
 
 

@@ -81,7 +81,8 @@ class LossGradient:
     ) -> torch.Tensor:
         """The loss of every member, float32 (M,), at logits, float32 (M, B, P); fills `gradient`.
 
-        d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (softmax(z/T) - soft_T).
+        d/dz of CE(hard) is softmax(z) - hard; of T^2 CE(soft_T, z/T) it is T (s softmax(z/T) - soft_T),
+        where s is the sum of the soft targets: 1, but for corrected ones.
         """
         soft, gradient = batch.soft_targets, self._borrow(0, logits.shape)
         sparse = soft if isinstance(soft, SparseRows) else None

@@ -45,7 +45,8 @@ class SparseRows:
         )
 
 
-# Probabilities, float32 (M or 1, B, P), or those that were kept.
+# Probabilities, float32 (M or 1, B, P), or those that were kept. Where they are corrected, some are below 0,
+# and rows sum to 1 on average only.
 SoftRows = torch.Tensor | SparseRows
 
 
@@ -92,7 +93,7 @@ class SoftTargets(ABC):
 
 
 class DenseTargets(SoftTargets):
-    """A probability for each pdf-id, float16 (N, P)."""
+    """A probability for each pdf-id, float16 (N, P); of corrected ones some are below 0."""
 
     def __init__(self, probabilities: np.ndarray) -> None:
         self.probabilities = probabilities
@@ -236,6 +237,9 @@ class LogBasis:
 class LowRankTargets(SoftTargets):
     """softmax(mean + coefficients @ components), corrected, made anew for every batch.
 
+    Corrections make the soft targets right on average: in a single frame a pdf-id may have less than nothing,
+    by a unit at most, and all together more or less than 1.
+
     Attributes:
         coefficients: float16 (N, R).
         basis: what they multiply.
@@ -266,6 +270,10 @@ class LowRankTargets(SoftTargets):
     def slice(self, span: slice) -> "LowRankTargets":
         corrections = self.corrections.slice(span) if self.corrections else None
         return LowRankTargets(self.coefficients[span], self.basis, corrections)
+
+    def without_corrections(self) -> "LowRankTargets":
+        """What the code alone tells: probabilities, but not right on average."""
+        return LowRankTargets(self.coefficients, self.basis)
 
     def expand(self) -> DenseTargets:
         """The same, made once for all batches."""

@@ -177,10 +177,12 @@ def fill_gradient(
                 exponentiate(row, highest, coldness, softened)
                 soft_total = sum_row(softened)
                 agreement = coldness * sum_deviations(soft, row, highest)
-                soft_loss = temperature * temperature * (sum_row(soft) * np.log(soft_total) - agreement)
+                told = sum_row(soft)
+                soft_loss = temperature * temperature * (told * np.log(soft_total) - agreement)
                 loss = weight * loss + (one - weight) * soft_loss
                 soft_scale = (one - weight) * temperature * frame_scale
-                _blend(filled, softened, soft, hard_scale / total, soft_scale / soft_total, soft_scale)
+                softened_scale = soft_scale * told / soft_total
+                _blend(filled, softened, soft, hard_scale / total, softened_scale, soft_scale)
             else:
                 scale = hard_scale / total
                 for place in range(num_pdfs):

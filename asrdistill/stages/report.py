@@ -21,6 +21,7 @@ from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
 from asrdistill.reporting.report import LeftOut, build_report, has_words
 from asrdistill.reporting.tuning_grid import TuningGrid
+from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.shards import ShardReader
 
 EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
@@ -114,7 +115,7 @@ def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
 def _describe_soft_targets(shards: ShardReader) -> dict[str, Any]:
     return {
         **shards.count_bytes(),
-        "codec": _describe_codec(shards.index["codec"]),
+        "codec": _describe_codec(shards.codec_config),
         "temperatures": shards.index["temperatures"],
         "num_shards": sum(map(len, shards.index["splits"].values())),
     }
@@ -128,9 +129,8 @@ def _read_codecs(experiment: Experiment, shards: ShardReader) -> list[dict[str, 
     return found if compared.get("index_sha256") == shards.index["sha256"] else []
 
 
-def _describe_codec(codec: dict[str, Any]) -> str:
-    settings = [f"{key} {value}" for key, value in codec.items() if key != "kind"]
-    return ", ".join([codec["kind"], *settings])
+def _describe_codec(codec: CodecConfig) -> str:
+    return describe_codec(codec).removeprefix("{kind: ").removesuffix("}").replace(": ", " ")
 
 
 def _describe_stage(experiment: Experiment, stage: str) -> dict[str, Any]:

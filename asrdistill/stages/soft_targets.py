@@ -19,13 +19,13 @@ from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
-from asrdistill.nn.soft_targets import SoftTargets
+from asrdistill.nn.soft_targets import LowRankTargets, SoftTargets
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
 from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codebooks import provide_codecs
-from asrdistill.targets.codecs import Codec
+from asrdistill.targets.codecs import Codec, CodecConfig
 from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, fill_in
 from asrdistill.targets.rewriting import AddedTeachers
 from asrdistill.targets.shards import (
@@ -282,7 +282,9 @@ def _find_distance(one: SoftTargets, other: SoftTargets, num_pdfs: int) -> float
     """Mean over frames of the total variation, from 0 to 1."""
     everything = torch.arange(len(one))[None]
     uniform = torch.full((1, len(one), num_pdfs), 1 / num_pdfs)
-    told = [fill_in(targets.take(everything), uniform) for targets in (one, other)]
+    # Draws may fall otherwise: how a frame is rounded says where.
+    plain = [t.without_corrections() if isinstance(t, LowRankTargets) else t for t in (one, other)]
+    told = [fill_in(targets.take(everything), uniform) for targets in plain]
     return float((told[0] - told[1]).abs().sum(2).mean() / 2)
 
 
@@ -357,4 +359,11 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
         sample, recipe.student_model, recipe.student.training, temperature, corpus_frames, num_temperatures
     )
     say(f"  {num_frames:,} frames asked, half of them measured; {corpus_frames:,} to be dumped")
-    return [planner.measure(config) for config in track(LADDER, "codecs", unit="codec")]
+    serving = [config for config in LADDER if _serves(recipe, config)]
+    return [planner.measure(config) for config in track(serving, "codecs", unit="codec")]
+
+
+def _serves(recipe: Recipe, codec: CodecConfig) -> bool:
+    """Whether a dump with this codec has soft targets for the student's temperature."""
+    dumped = recipe.soft_targets.model_copy(update={"codec": codec})
+    return recipe.student.temperature in dumped.temperatures or dumped.serves_any_temperature

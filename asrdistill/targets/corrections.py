@@ -33,14 +33,26 @@ def draw_corrections(soft: np.ndarray, told: np.ndarray, unit: float, rng: np.ra
 
     Returns:
         Distances with signs, int32.
+
+    Raises:
+        ValueError: the soft targets are no probabilities.
     """
-    distances = np.empty(count_most(*soft.shape, unit), np.int32)
-    return distances[: _draw(soft, told, 1 / unit, rng.random(len(soft)), distances)]
+    num_frames, num_pdfs = soft.shape
+    distances = np.empty(count_most(num_frames, num_pdfs, unit), np.int32)
+    count = _draw(soft, told, 1 / unit, rng.random(len(soft)), _LONGEST, distances)
+    if count < 0:
+        raise ValueError("soft targets: not all of them are probabilities that sum to 1")
+    return distances[:count]
 
 
 def count_most(num_frames: int, num_pdfs: int, unit: float) -> int:
-    """Distances of an utterance, at most: a frame's error is 2 or less."""
-    return (int(2 / unit) + 2 + num_pdfs // _LONGEST) * num_frames
+    """Distances of an utterance, at most."""
+    return (_count_most_of_frame(unit) + num_pdfs // _LONGEST + 1) * num_frames
+
+
+def _count_most_of_frame(unit: float) -> int:
+    """Corrections: the error of a frame is 2, and as much again where soft targets are corrected ones."""
+    return int(4 / unit) + 1
 
 
 def read_corrections(distances: np.ndarray, num_frames: int, num_pdfs: int, unit: float) -> Corrections:
@@ -54,13 +66,15 @@ def read_corrections(distances: np.ndarray, num_frames: int, num_pdfs: int, unit
     if places.max(initial=0) >= max(num_frames * num_pdfs, 1):
         raise ValueError("damaged")
     counts = np.bincount(places // num_pdfs, minlength=num_frames)
+    if counts.max(initial=0) > _count_most_of_frame(unit):
+        raise ValueError("damaged")
     starts = np.concatenate([[0], np.cumsum(counts)])
     signs = np.sign(distances[distances != 0]).astype(np.int8)
     return Corrections(starts, (places % num_pdfs).astype(np.int32), signs, unit)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _sum_errors(soft: np.ndarray, told: np.ndarray) -> float:
+def _sum_errors(soft: np.ndarray, told: np.ndarray) -> np.float32:
     total = np.float32(0)
     for place in range(len(soft)):
         total += abs(soft[place] - told[place])
@@ -68,15 +82,23 @@ def _sum_errors(soft: np.ndarray, told: np.ndarray) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(soft: np.ndarray, told: np.ndarray, units: float, begins: np.ndarray, distances: np.ndarray) -> int:
-    """Fill the distances; their number.
+def _draw(
+    soft: np.ndarray,
+    told: np.ndarray,
+    units: float,
+    begins: np.ndarray,
+    longest: int,
+    distances: np.ndarray,
+) -> int:
+    """Fill the distances; their number, or -1 where there is no room for them.
 
     Args:
         soft: float32 (N, P).
         told: float32 (N, P).
         units: of one probability.
         begins: float64 (N,), share of a unit at which the counting begins.
-        distances: int32, long enough.
+        longest: distance.
+        distances: int32.
     """
     num_pdfs, count, last = soft.shape[1], 0, 0
     for frame in range(len(soft)):
@@ -93,10 +115,12 @@ def _draw(soft: np.ndarray, told: np.ndarray, units: float, begins: np.ndarray, 
                 while passed >= 1:
                     passed -= 1
                     place = frame * num_pdfs + pdf_id
-                    while place - last >= _LONGEST:
-                        distances[count] = 0
-                        last += _LONGEST
-                        count += 1
+                    skipped = (place - last) // longest
+                    if count + skipped >= len(distances):
+                        return -1
+                    distances[count : count + skipped] = 0
+                    last += skipped * longest
+                    count += skipped
                     distances[count] = place - last + 1 if error > 0 else last - place - 1
                     last = place
                     count += 1

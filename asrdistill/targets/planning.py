@@ -25,7 +25,7 @@ from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.gradient import AutogradGradient
 from asrdistill.nn.loss import LEAST_REST
-from asrdistill.nn.soft_targets import DenseTargets, SoftRows, SoftTargets, SparseRows
+from asrdistill.nn.soft_targets import DenseTargets, LowRankTargets, SoftRows, SoftTargets, SparseRows
 from asrdistill.nn.training import Objective, Trainer, TrainingConfig
 from asrdistill.targets.codecs import (
     CodecConfig,
@@ -43,7 +43,7 @@ LADDER: tuple[CodecConfig, ...] = (
     DenseConfig(),
     *(TopKConfig(num_kept=kept) for kept in (8, 16, 32, 64)),
     *(SampledConfig(num_draws=draws) for draws in (8, 16, 32, 64)),
-    TransformConfig(step=0.1, correction=None),
+    *(TransformConfig(step=step, correction=None) for step in (0.1, 0.05, 0.02)),
     *(
         TransformConfig(step=step, correction=unit)
         for step, unit in ((0.3, 0.1), (0.2, 0.05), (0.2, 0.03), (0.1, 0.02))
@@ -81,7 +81,7 @@ class Cost:
         size_bytes: of the whole dump: soft targets of all temperatures, codebooks, features and hard targets.
         seconds: to make it, teachers included.
         divergence: mean Kullback-Leibler divergence of what is told from dense, nats; None where pdf-ids with
-            probability are told to have none.
+            probability are told to have none, and where what is told is right on average only.
         retained_mass: mean probability of the pdf-ids that are kept.
         same_winner: share of frames whose likeliest pdf-id is still the likeliest.
         angle_degrees: between the gradients.
@@ -195,10 +195,12 @@ class Planner:
             told, exact = fill_in(rows, posteriors[None])[0], torch.from_numpy(dense)
             # Of what float16 cannot hold nothing is lost that counts.
             counted = torch.where(exact > LEAST_COUNTED, exact, 0)
-            divergence += float(torch.special.xlogy(counted, exact / told.clamp(min=0)).nansum())
+            divergence += float(torch.special.xlogy(counted, exact / told).nansum())
             retained += float(exact[_find_kept(rows, exact.shape[1])].sum())
             same += int((told.argmax(1) == exact.argmax(1)).sum())
-        return (divergence / first if math.isfinite(divergence) else None), retained / first, same / first
+        is_corrected = isinstance(targets, LowRankTargets) and targets.corrections is not None
+        has_one = math.isfinite(divergence) and not is_corrected
+        return (divergence / first if has_one else None), retained / first, same / first
 
     @torch.inference_mode()
     def _ask_student(self) -> list[torch.Tensor]:

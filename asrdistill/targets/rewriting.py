@@ -3,7 +3,8 @@
 The shards have everything that is needed but the new teachers: neither the old ones are run again, nor is the
 corpus read. Shards are shared out, and an interrupted rewriting goes on, as a dump does.
 What is stored of the old teachers must be whole: of codecs `dense` and `transform`. What `top_k` dropped
-cannot be averaged with, and draws of `sampled` would have to become more.
+cannot be averaged with, and draws of `sampled` would have to become more. Corrected soft targets stay right
+on average where the new codec is `dense` or corrects too; for others they are made probabilities first.
 Shapes: T temperatures, N frames, P pdf-ids.
 """
 
@@ -19,7 +20,7 @@ import torch
 from asrdistill.errors import ContractError, ExperimentError
 from asrdistill.experiment import write_json
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.soft_targets import SparseRows
+from asrdistill.nn.soft_targets import LowRankTargets, SoftTargets
 from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.progress import say, track
 from asrdistill.targets.averaging import (
@@ -31,7 +32,7 @@ from asrdistill.targets.averaging import (
 )
 from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codebooks import provide_codecs
-from asrdistill.targets.codecs import Codec, CodecConfig
+from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
@@ -40,12 +41,10 @@ from asrdistill.targets.shards import (
     write_index,
     write_shard,
 )
+from asrdistill.targets.transform import LEAST_CORRECTED, TransformConfig
 from asrdistill.targets.verification import find_damage
 
 WHOLE_CODECS = ("dense", "transform")
-# Below it dense soft targets, float16, are mostly rounding, whose logarithms would take half of the bytes
-# that `transform` writes.
-LEAST_STORED = 1e-6
 # What `write_index` makes itself.
 _MADE_ANEW = ("schema", "codebooks", "splits", "sha256")
 
@@ -148,6 +147,7 @@ class _Rewriter:
         self.model = added.model.in_compute_dtype() if added else None
         self.temperatures: tuple[float, ...] = tuple(reader.index["temperatures"])
         self.num_old: int = reader.index["teachers"]["num_teachers"]
+        self.num_new = self.model.num_members if self.model else 0
 
     def describe(self) -> dict[str, Any]:
         """The identity of the new dump."""
@@ -207,38 +207,67 @@ class _Rewriter:
 
     def _average(self, sample: SoftTargetSample) -> tuple[np.ndarray, np.ndarray]:
         """Averages of all teachers, float32 (T, N, P), and the sample's records, theirs too."""
-        everything = torch.arange(len(sample.features))[None]
+        num_frames = len(sample.features)
         decoded = [
-            self.reader.open_codec(t).decode(content, len(sample.features)).take(everything)
+            self.reader.open_codec(t).decode(content, num_frames)
             for t, content in sample.soft_targets.items()
         ]
-        rows = torch.cat([part for part in decoded if not isinstance(part, SparseRows)])
-        # Where a correction took more than there was, nothing is left.
-        rows.clamp_(min=LEAST_STORED if self.reader.codec_config.kind == "dense" else 0)
-        averages: np.ndarray = (rows / rows.sum(2, keepdim=True)).numpy()
+        averages = np.concatenate([_take_all(targets) for targets in decoded])
+        stored = self.reader.codec_config
+        if not _is_corrected(stored):
+            averages = _make_probabilities(averages, LEAST_CORRECTED if stored.kind == "dense" else 0)
+        elif not _tells_corrected(self.codec_config):
+            averages = _make_probabilities(averages, LEAST_CORRECTED)
         if self.model is None:
             return averages, sample.records
         opinion = ask_teachers(self.model, sample.features, self.temperatures)
-        return self._join(averages, sample.records, opinion)
+        first = decoded[0]
+        plain = first.without_corrections() if isinstance(first, LowRankTargets) else first
+        records = self._join(_make_probabilities(_take_all(plain), 0)[0], sample.records, opinion)
+        return self._blend(averages, opinion.averages), records
 
-    def _join(
-        self, averages: np.ndarray, records: np.ndarray, opinion: Opinion
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The old teachers' averages and records with the new ones' opinion in them.
+    def _blend(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """The mean over all teachers of what is one over the old and one over the new ones."""
+        share = np.float32(self.num_new / (self.num_old + self.num_new))
+        blended: np.ndarray = (1 - share) * old + share * new
+        return blended
+
+    def _join(self, average: np.ndarray, records: np.ndarray, opinion: Opinion) -> np.ndarray:
+        """The old teachers' records with the new ones' opinion in them; the average is that of the old ones.
 
         An average of entropies follows from a divergence, and the other way round. For which pdf-id the old
         teachers voted is not known: it is taken to be the likeliest of their average, and the new votes for
         it are added. Where most voted for another one, too few are counted; never fewer than new ones agree.
         """
-        num_new = len(opinion.winners)
-        total = self.num_old + num_new
-        share = np.float32(num_new / total)
-        entropies = find_entropies(averages[0]) - read_distance(records["distance"], self.num_old)
-        entropies = (1 - share) * entropies + share * opinion.entropies
-        favourites = averages[0].argmax(1)
-        joined = (1 - share) * averages + share * opinion.averages
+        entropies = find_entropies(average) - read_distance(records["distance"], self.num_old)
+        divergence = find_entropies(self._blend(average, opinion.averages[0])) - self._blend(
+            entropies, opinion.entropies
+        )
         changed = records.copy()
-        votes = records["votes"].astype(int) + (opinion.winners == favourites).sum(0)
+        votes = records["votes"].astype(int) + (opinion.winners == average.argmax(1)).sum(0)
         changed["votes"] = np.maximum(votes, opinion.votes).clip(max=BYTE)
-        changed["distance"] = write_distance(find_entropies(joined[0]) - entropies, total)
-        return joined, changed
+        changed["distance"] = write_distance(divergence, self.num_old + self.num_new)
+        return changed
+
+
+def _is_corrected(codec: CodecConfig) -> bool:
+    return isinstance(codec, TransformConfig) and codec.correction is not None
+
+
+def _tells_corrected(codec: CodecConfig) -> bool:
+    """Whether a codec tells soft targets on average that are probabilities on average."""
+    return isinstance(codec, DenseConfig) or _is_corrected(codec)
+
+
+def _take_all(targets: SoftTargets) -> np.ndarray:
+    """All rows of soft targets that are whole, float32 (1, N, P)."""
+    rows = targets.take(torch.arange(len(targets))[None])
+    assert isinstance(rows, torch.Tensor)
+    return rows.numpy()
+
+
+def _make_probabilities(rows: np.ndarray, least: float) -> np.ndarray:
+    """Rows, float32 (T, N, P), that sum to 1 and of which none was below `least`."""
+    floored = np.maximum(rows, np.float32(least))
+    probabilities: np.ndarray = floored / floored.sum(2, keepdims=True)
+    return probabilities

@@ -33,14 +33,13 @@ from asrdistill.targets.averaging import BYTE, Average
 from asrdistill.targets.codecs import (
     Codec,
     CodecConfig,
-    DenseConfig,
     load_array,
     open_codec,
     save_array,
 )
 from asrdistill.targets.transform import TransformConfig
 
-SCHEMA = 3
+SCHEMA = 4
 FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("distance", "u1")])
 # How much a frame counts for a student: the share of teachers that agree; one minus their distance.
 Weighting = Literal["none", "votes", "distance"]
@@ -71,7 +70,7 @@ class SoftTargetsConfig(Config):
     )
     perturbation: PerturbationConfig = Field(PerturbationConfig(), description="how far views are from it")
     seed: int = Field(1, ge=0, description="of the perturbations")
-    codec: CodecConfig = Field(DenseConfig(), description="how soft targets are written down")
+    codec: CodecConfig = Field(TransformConfig(), description="how soft targets are written down")
     frames_a_shard: int = Field(100_000, ge=1, description="a shard is closed when it holds this many frames")
 
     @model_validator(mode="after")

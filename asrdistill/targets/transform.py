@@ -41,6 +41,10 @@ LEAST_MEAN_MAGNITUDE = 0.1
 # Of a pdf-id that was never heard of in the sample.
 LEAST_PRIOR = 1e-8
 LEAST_PROBABILITY = 1e-12
+# The same where corrections follow, which tell what is left. Of dense soft targets, float16, what is below is
+# mostly rounding, and of corrected ones some is below zero: logarithms of that would take half of the bytes.
+LEAST_CORRECTED = 1e-6
+LEAST_UNIT = 0.01
 # Number of corrections of an utterance, and the class of their distances.
 _HEADER = "<IB"
 
@@ -56,7 +60,7 @@ class TransformConfig(Config):
     max_components: int = Field(256, ge=1, description="components, at most")
     correction: float | None = Field(
         0.03,
-        ge=0.01,
+        ge=LEAST_UNIT,
         le=1,
         description="probability that a correction adds or takes: the less, the more of them a frame has; "
         "null: no corrections, so that targets can be turned into those at another temperature",
@@ -120,7 +124,7 @@ class Codebook:
 
     def _project(self, soft_targets: torch.Tensor) -> torch.Tensor:
         """The components of soft targets, float32 (N, P): float32 (N, R)."""
-        projected = soft_targets.clamp(min=LEAST_PROBABILITY).log_() @ self._projection
+        projected = soft_targets.clamp(min=_find_least(self.correction)).log_() @ self._projection
         return torch.addmm(
             projected[:, :-1] - self._offsets[1], projected[:, -1:], self._offsets[:1], alpha=-1
         )
@@ -223,11 +227,15 @@ class Codebook:
             ValueError: it is damaged.
         """
         arrays = load_file(path)
+        if "correction" not in arrays:
+            raise ValueError(f"codebook {path}: of an earlier version, or damaged; dump again")
         tables = Tables(arrays.pop("frequencies"), arrays.pop("num_low_bits"))
         if not tables.are_whole or arrays["classes"].max(initial=0) >= len(tables.starts):
             raise ValueError(f"codebook {path}: damaged")
         step, block_frames = float(arrays.pop("step")[0]), int(arrays.pop("block_frames")[0])
         correction = float(arrays.pop("correction")[0]) or None
+        if correction is not None and not LEAST_UNIT <= correction <= 1:
+            raise ValueError(f"codebook {path}: damaged")
         return cls(**arrays, step=step, block_frames=block_frames, correction=correction, tables=tables)
 
 
@@ -235,7 +243,7 @@ def learn_codebook(sample: list[np.ndarray], config: TransformConfig) -> Codeboo
     """Learn components and what is to be coded from soft targets of some utterances, float32 (N, P) each."""
     soft = torch.from_numpy(np.concatenate(sample))
     priors = soft.mean(0).clamp(min=LEAST_PRIOR)
-    deviations = _center(soft, priors)
+    deviations = _center(soft, priors, _find_least(config.correction))
     mean = deviations.mean(0)
     deviations -= mean
     components = _find_components(deviations * priors.sqrt(), config.max_components)
@@ -262,9 +270,14 @@ def learn_codebook(sample: list[np.ndarray], config: TransformConfig) -> Codeboo
     )
 
 
-def _center(soft_targets: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
+def _find_least(correction: float | None) -> float:
+    """The probability that all lower ones are taken for."""
+    return LEAST_PROBABILITY if correction is None else LEAST_CORRECTED
+
+
+def _center(soft_targets: torch.Tensor, priors: torch.Tensor, least: float) -> torch.Tensor:
     """Log-probabilities less their mean over pdf-ids, each frame's, which a softmax takes no notice of."""
-    logs = soft_targets.clamp(min=LEAST_PROBABILITY).log()
+    logs = soft_targets.clamp(min=least).log()
     return logs - (logs @ (priors / priors.sum()))[:, None]
 
 

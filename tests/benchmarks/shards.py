@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,11 @@ NUM_COMPONENTS, LOGIT_SPREAD = 40, 4.3
 class Dump:
     """Utterances, teachers, and a folder for their shards."""
 
-    def __init__(self, setting: Setting, folder: Path) -> None:
+    def __init__(self, setting: Setting, folder: Path, width: int = WIDTH) -> None:
         self.folder = folder
-        self.frames = draw_frames(max(NUM_FRAMES // setting.shrink, 2_000), 1)
-        self.model = _build(setting, NUM_MEMBERS)
+        num_frames = NUM_FRAMES * WIDTH**2 // width**2
+        self.frames = draw_frames(max(num_frames // setting.shrink, 2_000), 1)
+        self.model = _build(setting, NUM_MEMBERS, width)
         self._give_opinions()
         self.model = self.model.in_compute_dtype()
         config = TransformConfig(sample_frames=5_000)
@@ -115,8 +117,8 @@ class Dump:
         return ShardReader(self.folder)
 
 
-def _build(setting: Setting, num_members: int) -> AcousticModel:
-    width = setting.shrink_width(WIDTH)
+def _build(setting: Setting, num_members: int, width: int = WIDTH) -> AcousticModel:
+    width = setting.shrink_width(width)
     model = build_model(describe_model(width, "tdnn"), NUM_BINS, NUM_PDFS, num_members)
     model.initialize(range(num_members))
     model.compute_dtype = choose_dtype("auto", num_members, setting.batch_size, width)
@@ -124,18 +126,18 @@ def _build(setting: Setting, num_members: int) -> AcousticModel:
 
 
 @contextmanager
-def _dump(setting: Setting) -> Iterator[Dump]:
+def _dump(setting: Setting, width: int = WIDTH) -> Iterator[Dump]:
     """A dump that was made, in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory(dir=setting.scratch_dir) as folder:
-        dump = Dump(setting, Path(folder))
+        dump = Dump(setting, Path(folder), width)
         dump.write()
         yield dump
 
 
-def measure_dump(setting: Setting) -> Measurement:
+def measure_dump(setting: Setting, width: int = WIDTH) -> Measurement:
     """Speed of the dump over that of the teachers alone: their seconds over its."""
     measured = Measurement()
-    with _dump(setting) as dump:
+    with _dump(setting, width) as dump:
         for _ in range(setting.limit_repeats(REPEATS)):
             measured.pairs.append((dump.forward(), dump.write()))
         size = dump.open().count_bytes()["bytes_per_frame"]
@@ -200,6 +202,13 @@ BENCHMARKS = [
             "frames a second of a dump: ten teachers, average, disagreement, codec transform, shard written",
             "frames a second of the ten teachers alone",
             measure_dump,
+            0.9,
+        ),
+        (
+            "dump_over_forward[10x512]",
+            "the same with ten teachers of width 512",
+            "frames a second of these teachers alone",
+            partial(measure_dump, width=512),
             0.9,
         ),
         (

@@ -168,9 +168,13 @@ def test_without_soft_targets_only_the_hard_ones_count() -> None:
 @every_target_set
 @every_weight_set
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
-@pytest.mark.parametrize("is_soft", [False, True])
-def test_gradient_is_autograds(num_sets: int, weight_sets: int, temperature: float, is_soft: bool) -> None:
-    logits, batch = draw_batch(is_soft, num_sets, weight_sets)
+@pytest.mark.parametrize("kind", ["hard", "soft", "corrected"])
+def test_gradient_is_autograds(num_sets: int, weight_sets: int, temperature: float, kind: str) -> None:
+    logits, batch = draw_batch(kind != "hard", num_sets, weight_sets)
+    if kind == "corrected":  # less than nothing here and there, and another sum than 1
+        assert batch.soft_targets is not None
+        signs = torch.tensor([-1, 0, 1, 0, -1, -1, 0])[:, None] * torch.tensor([1, 0, 0, 1, 0])
+        batch = replace(batch, soft_targets=batch.soft_targets + 0.3 * signs)
     logits.requires_grad_()
     expected = distillation_loss(logits, batch, HARD_WEIGHTS, temperature)
     expected.sum().backward()

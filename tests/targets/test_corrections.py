@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asrdistill.nn.soft_targets import Corrections, LogBasis, LowRankTargets
 from asrdistill.targets.corrections import draw_corrections, read_corrections
@@ -67,6 +69,47 @@ def test_the_most_that_can_be_wrong() -> None:
 def test_pdf_ids_that_are_not_there_are_refused(distance: int) -> None:
     with pytest.raises(ValueError, match="damaged"):
         read_corrections(np.array([distance], np.int32), 1, NUM_PDFS, UNIT)
+
+
+@pytest.mark.parametrize("num_places", [NUM_PDFS, 600_000])
+def test_more_of_a_frame_than_there_can_be_are_refused(num_places: int) -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        read_corrections(np.ones(num_places, np.int32), 5, NUM_PDFS, UNIT)
+
+
+@pytest.mark.parametrize("wrong", [100.0, np.inf])
+def test_what_is_no_probability_is_refused(wrong: float) -> None:
+    soft = draw_posteriors(0)
+    soft[-1, 3] = wrong
+    with pytest.raises(ValueError, match="probabilities"):
+        draw_corrections(soft, draw_posteriors(1), UNIT, np.random.default_rng(0))
+
+
+@given(
+    num_frames=st.integers(0, 5),
+    num_pdfs=st.sampled_from([1, 2, 63, 64, 65, 129, 40_000]),
+    unit=st.sampled_from([0.01, 0.3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_size_comes_back(num_frames: int, num_pdfs: int, unit: float, seed: int) -> None:
+    """Against the errors' sums: a pdf-id's corrections are those of which the sum passes a unit there."""
+    rng = np.random.default_rng(seed)
+    shape = (num_frames, num_pdfs)
+    soft, told = (
+        (rng.integers(0, 2, shape) * rng.dirichlet(np.ones(num_pdfs), num_frames)).astype(np.float32)
+        for _ in range(2)
+    )
+    distances = draw_corrections(soft, told, unit, np.random.default_rng(seed))
+    corrections = read_corrections(distances, num_frames, num_pdfs, unit)
+    begins = np.random.default_rng(seed).random((num_frames, 1))
+    sums = begins + np.cumsum(np.abs(soft - told), 1, dtype=np.float64) / unit
+    expected = np.sign(soft - told) * np.diff(np.floor(sums), axis=1, prepend=0)
+    found = np.zeros(shape)
+    frames = np.repeat(np.arange(num_frames), np.diff(corrections.starts))
+    np.add.at(found, (frames, corrections.pdf_ids), corrections.signs)
+    # A sum that is a unit but for rounding may pass at the next pdf-id.
+    assert np.abs(found - expected).sum() <= 2 * (np.abs(sums - np.rint(sums)) < 1e-4).sum()
 
 
 def test_any_frames_in_any_order_get_their_own() -> None:

@@ -134,7 +134,7 @@ def test_the_command_prints_a_ladder_and_a_setting(finished: Path, asrdistill: C
     outcome = asrdistill("plan", finished, "--minutes", "0.5")
     assert outcome.status == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
-    assert sum("kind: " in line for line in lines) == 15  # 14 codecs and the setting
+    assert sum("kind: " in line for line in lines) == 17  # 16 codecs and the setting
     assert lines[-1].startswith("--set 'soft_targets.codec={kind: ")
     assert (
         "no codec is within the budget"

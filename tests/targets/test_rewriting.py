@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from asrdistill.nn.checkpoint import load_model, save_model
+from asrdistill.nn.soft_targets import LowRankTargets
 from asrdistill.pipeline import open_experiment
 from asrdistill.stages import soft_targets
 from asrdistill.targets.shards import ShardReader
@@ -101,6 +102,43 @@ def test_teachers_added_later_are_as_good_as_those_asked_at_once(
     np.testing.assert_allclose(found, exact, atol=5e-4)
     assert np.abs(found_distance - distance).max() <= 3
     assert np.abs(found_votes - votes).max() <= 1 and (found_votes == votes).mean() > 0.9
+
+
+def test_corrected_targets_stay_right_on_average(
+    finished: Path, divided: tuple[Path, Path], tmp_path: Path, asrdistill: Command
+) -> None:
+    """With teachers added, and written dense: over all frames nothing is missing of any tied state."""
+    first, third = divided
+    codec = ("--set", "soft_targets.codec={kind: transform, step: 1, correction: 0.05}")
+    dense = ("--set", "soft_targets.codec={kind: dense}")
+    corrected, all_three, written = tmp_path / "corrected", tmp_path / "all", tmp_path / "dense"
+    for words in (
+        (dump(first), "--out", corrected, *codec),
+        (corrected, "--out", all_three, "--add-teachers", third),
+        (all_three, "--out", written, *dense),
+    ):
+        outcome = asrdistill("rewrite", *words)
+        assert outcome.status == 0, outcome.stderr
+    exact, _, distance = read_dense(finished / "soft_targets/shards")
+    found, _, found_distance = read_dense(all_three)
+    again, *_ = read_dense(written)
+    np.testing.assert_allclose(again, found, atol=1e-3)
+    assert (found < 0).any()
+    # Of each frame a pdf-id is off by a unit of either dump at most, at random.
+    assert np.abs(found - exact).max() < 0.05 * (1 + 2 / 3) + 1e-3
+    spread = 0.05 * (1 + 2 / 3) / 2
+    assert np.abs((found - exact).mean(0)).max() < 5 * spread / len(exact) ** 0.5
+    biased = read_plain(all_three) - exact
+    assert np.abs(biased.mean(0)).max() > 10 * spread / len(exact) ** 0.5
+    assert np.abs(found_distance - distance).mean() < 10
+
+
+def read_plain(shards_dir: Path) -> np.ndarray:
+    """What the code alone tells of all frames."""
+    targets = ShardReader(shards_dir).load("train", 2.0).soft_targets
+    assert isinstance(targets, LowRankTargets)
+    rows = targets.without_corrections().take(torch.arange(len(targets))[None])
+    return rows[0].numpy()
 
 
 def test_what_cannot_be_meant_is_refused(

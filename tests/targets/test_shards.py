@@ -225,7 +225,7 @@ def test_a_failure_leaves_the_shard_that_was_there(tmp_path: Path) -> None:
 
 def test_the_index_describes_every_shard(shards_dir: Path) -> None:
     index = json.loads((shards_dir / "index.json").read_text())
-    assert (index["schema"], index["codec"]) == (3, {"kind": "dense"})
+    assert (index["schema"], index["codec"]) == (4, {"kind": "dense"})
     assert index["teachers"] == {"num_teachers": 10}
     shards = index["splits"]["train"]
     assert sorted(shard["file"] for shard in shards) == sorted(p.name for p in shards_dir.glob("*.tar"))
@@ -252,7 +252,7 @@ def test_no_index_is_refused(shards_dir: Path) -> None:
 
 def test_another_schema_is_refused(shards_dir: Path) -> None:
     change_index(shards_dir, schema=1)
-    with pytest.raises(ContractError, match=r"schema 1, this version reads 3; dump again"):
+    with pytest.raises(ContractError, match=r"schema 1, this version reads 4; dump again"):
         ShardReader(shards_dir)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from asrdistill.nn.soft_targets import LowRankTargets
 from asrdistill.targets.transform import Codebook, TransformConfig, learn_codebook
@@ -70,7 +71,7 @@ def test_no_more_components_are_kept_than_there_are() -> None:
 
 def test_the_squared_error_of_the_coefficients_is_that_of_the_weighted_log_probabilities() -> None:
     """So one step for all of them is right: the transform keeps lengths."""
-    codebook = learn_codebook(draw_utterances(0), TransformConfig())
+    codebook = learn_codebook(draw_utterances(0), TransformConfig(**ALONE))
     gram = (codebook.components * codebook.priors) @ codebook.components.T
     np.testing.assert_allclose(gram, np.eye(RANK), atol=1e-4)
 
@@ -133,6 +134,16 @@ def test_a_damaged_codebook_is_refused(tmp_path: Path) -> None:
             Codebook.read(path)
     codebook.write(path)
     Codebook.read(path)
+
+
+def test_a_codebook_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    learn_codebook(draw_utterances(0), TransformConfig()).write(tmp_path / "codebook")
+    arrays = load_file(tmp_path / "codebook")
+    for correction in (None, np.array([-0.5]), np.array([1e-9]), np.array([np.nan])):
+        changed = {key: value for key, value in arrays.items() if key != "correction"}
+        save_file(changed if correction is None else {**changed, "correction": correction}, tmp_path / "old")
+        with pytest.raises(ValueError, match="damaged"):
+            Codebook.read(tmp_path / "old")
 
 
 def test_the_same_sample_teaches_the_same_codebook(tmp_path: Path) -> None:
