@@ -148,6 +148,8 @@ class _Rewriter:
         self.temperatures: tuple[float, ...] = tuple(reader.index["temperatures"])
         self.num_old: int = reader.index["teachers"]["num_teachers"]
         self.num_new = self.model.num_members if self.model else 0
+        # Draws of draws would not be right on average if both were drawn alike.
+        self.source = int(reader.index["sha256"], 16)
 
     def describe(self) -> dict[str, Any]:
         """The identity of the new dump."""
@@ -192,7 +194,8 @@ class _Rewriter:
             averages, records = self._average(sample)
             soft = {
                 temperature: codec.encode(
-                    averages[place], np.random.default_rng((number, offset, place, split == "train"))
+                    averages[place],
+                    np.random.default_rng((self.source, number, offset, place, split == "train")),
                 )
                 for place, (temperature, codec) in enumerate(codecs.items())
             }

@@ -75,8 +75,10 @@ def test_another_codec_is_what_a_dump_with_it_would_be(
     found, *records = read_dense(out)
     dumped, *_ = read_dense(transformed / "soft_targets/shards")
     np.testing.assert_array_equal(records, [votes, distance])
+    for rows in (found, dumped):  # a unit at most, and what float16 rounds
+        assert np.abs(rows - exact).max() < 0.03 + 1e-3
     errors = [np.abs(rows - exact).sum(1).mean() / 2 for rows in (found, dumped)]
-    assert errors[0] < 1.1 * errors[1] < 0.05
+    assert errors[0] < 1.1 * errors[1]
     sizes = [
         ShardReader(d).count_bytes()["bytes_per_frame"] for d in (out, transformed / "soft_targets/shards")
     ]
