@@ -218,9 +218,9 @@ def _add_compare_codecs(commands: Any) -> None:
         "compare-codecs",
         help="train and score students of several codecs of soft targets",
         description="Writes the soft targets of a finished experiment, which must be dense, by other codecs, "
-        "trains students of each, alike but for their seeds, scores them on dev and test, and makes the report again, which "
-        "shows frame accuracy and WER over bytes a frame. Results lie in EXP/codecs. Interrupted at any "
-        "time, the same command goes on.",
+        "trains students of each, alike but for their seeds, scores them on dev and test, and makes the "
+        "report again, which shows frame accuracy and WER over bytes a frame. Results lie in EXP/codecs. "
+        "Interrupted at any time, the same command goes on.",
         epilog="examples:\n"
         "  asrdistill run espeak --set soft_targets.codec.kind=dense\n"
         "  asrdistill compare-codecs exp/espeak --num-seeds 1\n"
@@ -248,7 +248,7 @@ def _add_rewrite(commands: Any) -> None:
         "distill` trains. Neither the old teachers nor the corpus are needed. Interrupted at any time, the "
         "same command goes on; several at once share the shards out.",
         epilog="examples:\n"
-        "  asrdistill rewrite exp/espeak --out small --set 'soft_targets.codec={kind: transform, correction: 0.1}'\n"
+        "  asrdistill rewrite exp/espeak --out small --set soft_targets.codec.kind=sampled\n"
         "  asrdistill rewrite exp/espeak --out more --add-teachers exp/others\n\n"
         "exp/others: copies of exp/espeak/prepare, features and align, run with other seeds:\n"
         "  asrdistill run exp/espeak/recipe.yaml --exp exp/others --set teachers.seed=11 --stage teachers",
