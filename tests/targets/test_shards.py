@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrdistill.errors import ContractError
-from asrdistill.nn.soft_targets import DenseTargets
+from asrdistill.nn.soft_targets import DenseTargets, LowRankTargets
 from asrdistill.targets.codecs import load_array, open_codec, save_array
 from asrdistill.targets.shards import (
     FRAME_RECORD,
@@ -171,7 +171,7 @@ def test_a_stranger_can_read_them(shards_dir: Path) -> None:
 
 @pytest.mark.end_to_end
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_lines_in_the_readme_read_a_dump(transformed: Path) -> None:
+def test_the_lines_in_the_readme_read_a_dump(transformed: Path, finished: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     script = readme.partition("```python\n")[2].partition("```")[0]
     assert "webdataset" in script
@@ -180,7 +180,14 @@ def test_the_lines_in_the_readme_read_a_dump(transformed: Path) -> None:
     soft, hard = names["soft"], names["hard"]
     assert isinstance(soft, torch.Tensor) and isinstance(hard, np.ndarray)
     assert len(soft) == len(hard) > 0
-    torch.testing.assert_close(soft.sum(1), torch.ones(len(hard)))
+    targets, everything = names["targets"], torch.arange(len(hard))[None]
+    assert isinstance(targets, LowRankTargets)
+    plain = targets.without_corrections().take(everything)[0]
+    torch.testing.assert_close(plain.sum(1), torch.ones(len(hard)))
+    # The script ends with the last utterance of the first shard.
+    dense = ShardReader(finished / "soft_targets/shards").load_shards("train", [0], 2.0).soft_targets
+    assert isinstance(dense, DenseTargets)
+    np.testing.assert_allclose(soft, dense.probabilities[-len(hard) :], atol=0.03 + 1e-3)
 
 
 def test_plain_tar_and_numpy_read_them(shards_dir: Path) -> None:
