@@ -71,7 +71,7 @@ def compare_codecs(
 
 
 def _name(config: CodecConfig) -> str:
-    """Of a folder: `transform_step_0.05`."""
+    """Of a folder: `transform_step_0.1_correction_null`."""
     return "_".join(re.findall(r"[\w.]+", describe_codec(config))[1:])
 
 

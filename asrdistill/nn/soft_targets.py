@@ -91,6 +91,23 @@ class SoftTargets(ABC):
     def take(self, frames: torch.Tensor) -> SoftRows:
         """Those of some frames, int64 (M or 1, B)."""
 
+    def without_corrections(self) -> "SoftTargets":
+        """What the code alone tells: probabilities, but not right on average."""
+        return self
+
+
+def _find_places(starts: np.ndarray, frames: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Where that stands which frames, int64 (M or 1, B), have from their starts on, K places at most.
+
+    Returns:
+        int64 (M or 1, B, K), filled up with a frame's first one; and bool of this shape, False there.
+    """
+    first = starts[frames.numpy()]
+    counts = starts[frames.numpy() + 1] - first
+    place = np.arange(counts.max(initial=0))
+    is_kept = place < counts[..., None]
+    return first[..., None] + np.where(is_kept, place, 0), is_kept
+
 
 class DenseTargets(SoftTargets):
     """A probability for each pdf-id, float16 (N, P); of corrected ones some are below 0."""
@@ -158,16 +175,11 @@ class SparseTargets(SoftTargets):
         return SparseTargets(starts - starts[0], self.pdf_ids[kept], self.probabilities[kept], rest)
 
     def take(self, frames: torch.Tensor) -> SparseRows:
-        rows = frames.numpy()
-        first = self.starts[rows]
-        counts = self.starts[rows + 1] - first
-        place = np.arange(counts.max(initial=1))
-        is_kept = place < counts[..., None]
-        index = first[..., None] + np.where(is_kept, place, 0)
+        index, is_kept = _find_places(self.starts, frames)
         return SparseRows(
             torch.from_numpy(self.pdf_ids[index].astype(np.int64)),
             torch.from_numpy(np.where(is_kept, self.probabilities[index], np.float32(0))),
-            None if self.rest is None else torch.from_numpy(self.rest[rows]),
+            None if self.rest is None else torch.from_numpy(self.rest[frames.numpy()]),
             torch.from_numpy(is_kept),
         )
 
@@ -209,11 +221,8 @@ class Corrections:
 
     def add_to(self, rows: torch.Tensor, frames: torch.Tensor) -> None:
         """Correct the soft targets, float32 (M or 1, B, P), of some frames, int64 (M or 1, B)."""
-        first = self.starts[frames.numpy()]
-        counts = self.starts[frames.numpy() + 1] - first
-        places = np.arange(counts.max(initial=0))
-        is_one = places < counts[..., None]
-        index = np.where(is_one, first[..., None] + places, 0)
+        index, is_one = _find_places(self.starts, frames)
+        index = np.minimum(index, len(self.pdf_ids) - 1)  # frames at the end may have none
         if index.size:
             values = np.where(is_one, self.signs[index] * np.float32(self.unit), np.float32(0))
             rows.scatter_add_(
@@ -272,7 +281,6 @@ class LowRankTargets(SoftTargets):
         return LowRankTargets(self.coefficients[span], self.basis, corrections)
 
     def without_corrections(self) -> "LowRankTargets":
-        """What the code alone tells: probabilities, but not right on average."""
         return LowRankTargets(self.coefficients, self.basis)
 
     def expand(self) -> DenseTargets:

@@ -19,7 +19,7 @@ from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
-from asrdistill.nn.soft_targets import LowRankTargets, SoftTargets
+from asrdistill.nn.soft_targets import SoftTargets
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
@@ -283,8 +283,7 @@ def _find_distance(one: SoftTargets, other: SoftTargets, num_pdfs: int) -> float
     everything = torch.arange(len(one))[None]
     uniform = torch.full((1, len(one), num_pdfs), 1 / num_pdfs)
     # Draws may fall otherwise: how a frame is rounded says where.
-    plain = [t.without_corrections() if isinstance(t, LowRankTargets) else t for t in (one, other)]
-    told = [fill_in(targets.take(everything), uniform) for targets in plain]
+    told = [fill_in(targets.without_corrections().take(everything), uniform) for targets in (one, other)]
     return float((told[0] - told[1]).abs().sum(2).mean() / 2)
 
 

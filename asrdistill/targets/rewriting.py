@@ -20,7 +20,7 @@ import torch
 from asrdistill.errors import ContractError, ExperimentError
 from asrdistill.experiment import write_json
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.soft_targets import LowRankTargets, SoftTargets
+from asrdistill.nn.soft_targets import SoftTargets
 from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.progress import say, track
 from asrdistill.targets.averaging import (
@@ -224,9 +224,8 @@ class _Rewriter:
         if self.model is None:
             return averages, sample.records
         opinion = ask_teachers(self.model, sample.features, self.temperatures)
-        first = decoded[0]
-        plain = first.without_corrections() if isinstance(first, LowRankTargets) else first
-        records = self._join(_make_probabilities(_take_all(plain), 0)[0], sample.records, opinion)
+        plain = _make_probabilities(_take_all(decoded[0].without_corrections()), 0)
+        records = self._join(plain[0], sample.records, opinion)
         return self._blend(averages, opinion.averages), records
 
     def _blend(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
