@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from asrdistill.reporting.svg import Ink, drawing_style, to_svg
 
-SIZE_IN = (3.7, 3.0)
+WIDTH_IN, PLOT_HEIGHT_IN = 3.7, 2.8
 NOTE = (
     "Students trained alike on soft targets of the same teachers, written by different codecs: mean ± sample "
     "standard deviation over their seeds. Bytes a frame are those of soft targets, headers included."
@@ -22,8 +23,8 @@ COLUMNS = (
     "frame accuracy test (%)",
     "WER test (%)",
 )
-# Room for a codec's name beside its mark.
-_WIDER = 3.0
+_LINE_IN = 0.17
+_MARKS = [(shape, fill) for fill in (Ink.DISTILLED, Ink.PAPER) for shape in "os^Dv<>pPX"]
 
 Codecs = Sequence[Mapping[str, Any]]
 """Of each codec `name`, `bytes_per_frame`, and of its `students` `frame_accuracy` and, if any, `wer`."""
@@ -81,24 +82,22 @@ def _say(values: Sequence[float]) -> str:
 
 def _draw(codecs: Codecs, values: Sequence[Sequence[float]], caption: str) -> str:
     sizes = [codec["bytes_per_frame"] for codec in codecs]
+    names_in = _LINE_IN * len(codecs)
+    height_in = PLOT_HEIGHT_IN + names_in
     with drawing_style():
-        figure = Figure(figsize=SIZE_IN)
-        axes = figure.add_axes((0.13, 0.15, 0.84, 0.82))
+        figure = Figure(figsize=(WIDTH_IN, height_in))
+        # Names stand below: beside their marks, those of codecs of like size would lie upon each other.
+        axes = figure.add_axes((0.13, (0.6 + names_in) / height_in, 0.84, (PLOT_HEIGHT_IN - 0.7) / height_in))
         axes.set_xscale("log")
-        axes.set_xlim(min(sizes) / 1.5, max(sizes) * _WIDER)
+        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
         axes.set_xlabel("bytes a frame")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
         axes.yaxis.set_major_locator(MaxNLocator(6))
+        marks = cycle(_MARKS)
         for codec, size, measured in zip(codecs, sizes, values, strict=True):
-            mean = statistics.fmean(measured)
-            axes.errorbar(size, mean, _spread(measured), fmt="o", color=Ink.DISTILLED, markersize=4)
-            axes.annotate(
-                codec["name"].strip("{}").removeprefix("kind: "),
-                (size, mean),
-                (4, 4),
-                textcoords="offset points",
-                color=Ink.MUTED,
-                size=8,
-                parse_math=False,
-            )
+            shape, fill = next(marks)
+            mean, name = statistics.fmean(measured), codec["name"].strip("{}").removeprefix("kind: ")
+            axes.errorbar(size, mean, _spread(measured), fmt="none", ecolor=Ink.DISTILLED)
+            axes.plot(size, mean, shape, color=Ink.DISTILLED, ms=5, mfc=fill, label=name)
+        figure.legend(loc="lower left", bbox_to_anchor=(0.08, 0), frameon=False, fontsize=8)
         return to_svg(figure, f"{caption} of students over the bytes a frame of their soft targets")

@@ -3,13 +3,14 @@
     .venv/bin/python tests/benchmarks/many_states.py exp/speechocean762 --num-states 14000
 
 Prints, codec by codec, bytes a frame, the angle between a young student's gradient and the dense one, and
-the dev frame accuracy of students that differ in their seeds. Not part of `make bench`, because it needs a
-trained experiment and an hour.
+the dev frame accuracy that students are expected to have, which differ in their seeds. Not part of
+`make bench`, because it needs a trained experiment and an hour.
 Each tied state is divided into several, whose logits differ from its own by a linear function of the
 teachers' last hidden layer: of the first teacher's, with random weights, and for the others its regression on
 theirs, so that teachers agree about it about as far as they do about all else. How large the differences are
 is chosen so that the average's perplexity at T grows as a power of the number of states. A frame's hard
-target is drawn among those that its state was divided into, by what the teachers together hold for likely.
+target is drawn among those that its state was divided into, by what the teachers together hold for likely;
+a student's accuracy is expected over all such draws, so that none of them decides between codecs.
 Shapes: M teachers, N frames, H hidden units, P pdf-ids of the experiment, S states.
 """
 
@@ -84,7 +85,7 @@ class ManyStates:
         self.original, described = load_model(experiment.dir / "teachers/model.safetensors")
         self.seeds = described["seeds"]
         self.parents = np.arange(num_states) * self.original.num_pdfs // num_states
-        self.sample = [self.stores["train"].frames_of(n) for n in self._spread("train", SAMPLE_FRAMES)]
+        self.sample = [self.stores["train"].frames_of(n) for n in self.spread("train", SAMPLE_FRAMES)]
         self.maps = self._regress()
         self.directions = torch.from_numpy(
             np.random.default_rng(0).normal(size=(self.maps.shape[2], num_states)).astype(np.float32)
@@ -102,7 +103,8 @@ class ManyStates:
             f"{reached:.0f} of {num_states:,} (wanted: {wanted:.0f})"
         )
 
-    def _spread(self, split: str, num_frames: int) -> list[int]:
+    def spread(self, split: str, num_frames: int) -> list[int]:
+        """Numbers of utterances of about so many frames, from all over a split."""
         return spread_utterances(np.diff(self.stores[split].starts), num_frames)
 
     def measure_perplexity(self, model: AcousticModel) -> float:
@@ -141,17 +143,34 @@ class ManyStates:
         divided.compute_dtype = model.compute_dtype
         return divided.in_compute_dtype()
 
-    def _draw_targets(self, split: str, number: int, likely: np.ndarray) -> np.ndarray:
-        """Hard targets of an utterance, by posteriors at T = 1, float32 (N, S): int32 (N,); -1: none."""
+    def _give_probabilities(self, split: str, number: int, likely: np.ndarray) -> np.ndarray:
+        """Those of an utterance's hard targets, float32 (N, S), from posteriors at T = 1; rows of 0: none."""
         starts = self.stores[split].starts
         pdf_ids = self.pdf_ids[split][starts[number] : starts[number + 1]]
-        first = np.searchsorted(self.parents, pdf_ids, "left")
-        last = np.searchsorted(self.parents, pdf_ids, "right")
-        rng, targets = np.random.default_rng((number, split == "train")), np.full(len(pdf_ids), -1, np.int32)
-        for frame in np.flatnonzero(pdf_ids >= 0):
-            sums = np.cumsum(likely[frame, first[frame] : last[frame]], dtype=np.float64)
-            targets[frame] = first[frame] + np.searchsorted(sums, rng.random() * sums[-1], "right")
-        return targets
+        within = np.where(self.parents == pdf_ids[:, None], likely, np.float32(0))
+        sums = within.sum(1, keepdims=True)
+        return np.divide(within, sums, out=within, where=sums > 0)
+
+    def _draw_targets(self, split: str, number: int, likely: np.ndarray) -> np.ndarray:
+        """Hard targets of an utterance, by posteriors at T = 1, float32 (N, S): int32 (N,); -1: none."""
+        sums = np.cumsum(self._give_probabilities(split, number, likely), 1, dtype=np.float64)
+        chance = np.random.default_rng((number, split == "train")).random((len(sums), 1))
+        drawn = (sums > chance * sums[:, -1:]).argmax(1)
+        return np.where(sums[:, -1] > 0, drawn, -1).astype(np.int32)
+
+    @torch.inference_mode()
+    def judge(self, split: str, numbers: list[int], students: AcousticModel) -> list[float]:
+        """Percentage of frames for which each student is expected to be right."""
+        students = students.in_compute_dtype()
+        right, num_frames = np.zeros(students.num_members), 0.0
+        for number in numbers:
+            frames = self.stores[split].frames_of(number)
+            likely = ask_teachers(self.teachers, frames, (1.0,)).averages[0]
+            probabilities = self._give_probabilities(split, number, likely)
+            best = students.compute_logits(frames).argmax(2).numpy()
+            right += np.take_along_axis(probabilities, best.T, 1).sum(0, dtype=np.float64)
+            num_frames += probabilities.sum(dtype=np.float64)
+        return (100 * right / num_frames).tolist()
 
     def compute(self, split: str, number: int) -> SoftTargetSample:
         """An utterance with its targets, dense."""
@@ -167,7 +186,7 @@ class ManyStates:
         """Dense shards of so many frames of each split."""
         splits = {}
         for split, wanted in num_frames.items():
-            numbers = self._spread(split, wanted)
+            numbers = self.spread(split, wanted)
             lengths = np.diff(self.stores[split].starts)[numbers].tolist()
             shards = []
             for place, part in enumerate(plan_shards(lengths, FRAMES_A_SHARD)):
@@ -196,7 +215,7 @@ class ManyStates:
 
     def make_planner(self) -> Planner:
         """What measures angles, on some utterances."""
-        frames = [self.stores["train"].frames_of(n) for n in self._spread("train", PLAN_FRAMES)]
+        frames = [self.stores["train"].frames_of(n) for n in self.spread("train", PLAN_FRAMES)]
         averages = [ask_teachers(self.teachers, part, (self.temperature,)).averages[0] for part in frames]
         sample = Sample(frames, averages, 0.0)
         return Planner(sample, self.recipe.student_model, self.recipe.student.training, self.temperature, 1)
@@ -209,17 +228,18 @@ def _find_output(weights: dict[str, torch.Tensor], num_pdfs: int) -> tuple[str, 
     return weight, bias
 
 
-def train_students(recipe: Recipe, shards: ShardReader, seeds: list[int], folder: Path) -> list[float]:
-    """Best dev frame accuracy of each student."""
+def train_students(recipe: Recipe, shards: ShardReader, seeds: list[int], folder: Path) -> AcousticModel:
+    """A stack of students, each as it was when it was best on dev."""
     weights, names = [recipe.student.hard_weight[0]] * len(seeds), [f"seed {seed}" for seed in seeds]
     trainer = make_trainer(shards, recipe.student, recipe.student_model, weights, seeds, names, folder, None)
-    return [100 * max(history.dev_frame_accuracy) for history in trainer.train().histories]
+    return trainer.train().best
 
 
 def run(recipe: Recipe, states: ManyStates, num_frames: int, num_seeds: int, folder: Path) -> list[tuple]:
     """A row for each codec."""
     (folder / "dense").mkdir()
-    dense = states.dump(folder / "dense", {"train": num_frames, "dev": num_frames // 5})
+    num_dev_frames = num_frames // 5
+    dense = states.dump(folder / "dense", {"train": num_frames, "dev": num_dev_frames})
     planner, rows, seeds, reached = states.make_planner(), [], list(range(num_seeds)), 0.0
     for place, codec in enumerate(CODECS):
         shards, where = dense, folder / f"{place}"
@@ -228,7 +248,8 @@ def run(recipe: Recipe, states: ManyStates, num_frames: int, num_seeds: int, fol
             shards = ShardReader(where / "shards")
         where.mkdir(exist_ok=True)
         angle = planner.measure(codec).angle_degrees
-        accuracies = train_students(recipe, shards, seeds, where)
+        students = train_students(recipe, shards, seeds, where)
+        accuracies = states.judge("dev", states.spread("dev", num_dev_frames), students)
         mean = statistics.fmean(accuracies)
         reached = reached or mean
         spread = f" ± {statistics.stdev(accuracies):.2f}" if num_seeds > 1 else ""
