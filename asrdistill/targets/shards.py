@@ -45,7 +45,7 @@ FRAME_RECORD = np.dtype([("pdf_id", "<i4"), ("votes", "u1"), ("distance", "u1")]
 Weighting = Literal["none", "votes", "distance"]
 WHY_NOT_ANY = (
     "an average made at one temperature cannot be turned into that at another, unless soft_targets.average "
-    "is geometric and the codec transform without corrections; add it to soft_targets.temperatures"
+    "is geometric and the codec {kind: transform, correction: null}; add it to soft_targets.temperatures"
 )
 REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
 
@@ -63,7 +63,8 @@ class SoftTargetsConfig(Config):
     average: Average = Field(
         "arithmetic",
         description="over teachers; arithmetic: of their posteriors at T, as in the paper; geometric: of "
-        "their logits, which with codec transform, without corrections, serves a student at any temperature",
+        "their logits, which with codec {kind: transform, correction: null} serves a student at any "
+        "temperature",
     )
     num_views: int = Field(
         0, ge=0, description="perturbed views of each training utterance, stored besides the utterance itself"
