@@ -136,18 +136,22 @@ class LossGradient:
     ) -> torch.Tensor:
         """Add the gradient, times `scale` (M, 1 or B, 1); minus the cross-entropy, float32 (M, B).
 
-        Of kept pdf-ids it is posterior - soft target, of others posterior * (1 - rest / sum of theirs).
+        Of kept pdf-ids it is s posterior - soft target, of others posterior * (s - rest / sum of theirs),
+        where s is what all soft targets sum to: 1, but for what float16 rounds.
         """
         index = soft.pdf_ids.expand(len(log_posteriors), -1, -1)
         log_kept = log_posteriors.gather(2, index)
         agreement = (soft.probabilities * log_kept).sum(2)
         posteriors = log_posteriors.exp_()
-        kept = -soft.probabilities
-        if soft.rest is not None:
+        kept, told = -soft.probabilities, soft.probabilities.sum(2)
+        if soft.rest is None:
+            posteriors *= told[..., None]
+        else:
+            told = told + soft.rest
             others = posteriors.scatter_(2, index, 0).sum(2).clamp_(min=LEAST_REST)
             agreement += soft.rest * others.log()
-            posteriors *= (1 - soft.rest / others)[..., None]
-            kept = kept + soft.is_kept * log_kept.exp()
+            posteriors *= (told - soft.rest / others)[..., None]
+            kept = kept + soft.is_kept * told[..., None] * log_kept.exp()
         posteriors.scatter_add_(2, index, kept.expand(index.shape))
         self.gradient.add_(posteriors.mul_(scale))
         return agreement

@@ -28,11 +28,15 @@ def draw_batch(is_soft: bool = True, num_sets: int = 1, weight_sets: int = 0) ->
 
 
 def draw_sparse(num_sets: int, has_rest: bool, seed: int = 3) -> SparseRows:
-    """Soft targets of which each frame keeps 1 to 3 pdf-ids."""
+    """Soft targets of which each frame keeps 1 to 3 pdf-ids; without a rest one may come twice, as draws do.
+
+    They sum to a little more than 1, or less, as those do that were rounded.
+    """
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 4, num_sets * NUM_FRAMES)
-    pdf_ids = np.concatenate([rng.permutation(NUM_PDFS)[:count] for count in counts]).astype(np.int32)
-    shares = [rng.dirichlet(np.ones(count + has_rest)) for count in counts]
+    drawn = [rng.choice(NUM_PDFS, count, replace=not has_rest) for count in counts]
+    pdf_ids = np.concatenate(drawn).astype(np.int32)
+    shares = [rng.uniform(0.9, 1.1) * rng.dirichlet(np.ones(count + has_rest)) for count in counts]
     targets = SparseTargets(
         np.cumsum([0, *counts]),
         pdf_ids,
@@ -54,7 +58,7 @@ def fill_in(soft: SparseRows, posteriors: torch.Tensor) -> torch.Tensor:
             target = posteriors[member, frame].clone()
             target[kept] = 0
             target *= 0 if soft.rest is None else soft.rest[row, frame] / target.sum()
-            target[kept] = soft.probabilities[row, frame][soft.is_kept[row, frame]]
+            target.index_add_(0, kept, soft.probabilities[row, frame][soft.is_kept[row, frame]])
             filled[member, frame] = target
     return filled
 
