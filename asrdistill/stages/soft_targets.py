@@ -72,6 +72,9 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "teachers": _describe_teachers(teachers_path, model, described),
         "tied_states": {"sha256": hash_file(experiment.dir / "align/tied_states.json")},
         "num_views": recipe.soft_targets.num_views,
+        "perturbation": recipe.soft_targets.perturbation.model_dump(mode="json"),
+        "seed": recipe.soft_targets.seed,
+        "hard_targets": {split: hash_file(experiment.dir / f"align/{split}.npy") for split in SPLITS},
         "features": recipe.features.model_dump(mode="json"),
     }
     write_index(shards_dir, dumped, identity)
@@ -111,7 +114,7 @@ def _dump_split(
     # and learnt again may be another one.
     there = [shards_dir / name for name in names if (shards_dir / name).is_file()]
     for path in [path for path in there if not is_written_by(path, codecs)]:
-        say(f"  {path.name}: written with another codebook; it is made again")
+        say(f"  {path.name}: damaged, or written with another codebook; it is made again")
         path.unlink()
     done = sum((shards_dir / name).is_file() for name in names)
     if done:
@@ -342,6 +345,7 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
             "learn from, one to measure; take more --minutes"
         )
     temperature = recipe.student.temperature
+    dump.ask(dump.speech.frames_of(utterances[0]), (temperature,))  # what is compiled the first time
     start, averages = time.perf_counter(), []
     for number in track(utterances, "ask teachers"):
         averages.append(dump.ask(dump.speech.frames_of(number), (temperature,)).averages[0])

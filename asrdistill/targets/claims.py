@@ -47,9 +47,13 @@ def share_out(folder: Path, names: Sequence[str], lease_s: float = LEASE_S) -> I
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove what workers left behind that died, or are at what nobody waits for; all files are there."""
+    """Remove what workers left behind that died, or are at what nobody waits for; all files are there.
+
+    Not what network file systems keep under such names of files that somebody still reads.
+    """
     for path in folder.glob(".*"):
-        path.unlink(missing_ok=True)
+        if path.is_file() and not path.name.startswith(".nfs"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

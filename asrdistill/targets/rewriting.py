@@ -32,11 +32,12 @@ from asrdistill.targets.averaging import (
 )
 from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codebooks import provide_codecs
-from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig
+from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, describe_codec
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
     read_index,
+    serves_any_temperature,
     spread_utterances,
     write_index,
     write_shard,
@@ -77,7 +78,7 @@ def rewrite(
         ContractError: the dump does not have what is needed for it.
         ExperimentError: the folder has other files.
     """
-    _check_whole(reader, added is not None)
+    _check_whole(reader, codec_config, added is not None)
     rewriter = _Rewriter(reader, codec_config, added)
     identity = rewriter.describe()
     _claim_folder(out, identity)
@@ -103,12 +104,19 @@ def rewrite(
     drop_leftovers(out)
 
 
-def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
+def _check_whole(reader: ShardReader, codec: CodecConfig, adds_teachers: bool) -> None:
     if reader.codec_config.kind not in WHOLE_CODECS:
         raise ContractError(
             f"soft targets {reader.shards_dir}: codec {reader.codec_config.kind} keeps a part of what the "
             f"teachers said; to write them anew takes one that keeps all ({' or '.join(WHOLE_CODECS)}): dump "
             "again with it"
+        )
+    average = reader.index["average"]
+    if serves_any_temperature(average, codec) > serves_any_temperature(average, reader.codec_config):
+        raise ContractError(
+            f"soft targets {reader.shards_dir}: codec {describe_codec(reader.codec_config)} keeps no small "
+            f"probabilities, so {describe_codec(codec)} made of it would not be right at other temperatures, "
+            "as it promises to be: dump again with it"
         )
     if adds_teachers and reader.index["average"] != "arithmetic":
         raise ContractError(
@@ -217,16 +225,26 @@ class _Rewriter:
         ]
         averages = np.concatenate([_take_all(targets) for targets in decoded])
         stored = self.reader.codec_config
-        if not _is_corrected(stored):
-            averages = _make_probabilities(averages, LEAST_CORRECTED if stored.kind == "dense" else 0)
-        elif not _tells_corrected(self.codec_config):
-            averages = _make_probabilities(averages, LEAST_CORRECTED)
+        if not (_is_corrected(stored) and _tells_corrected(self.codec_config)):
+            averages = _make_probabilities(averages, self._least(stored))
         if self.model is None:
             return averages, sample.records
         opinion = ask_teachers(self.model, sample.features, self.temperatures)
         plain = _make_probabilities(_take_all(decoded[0].without_corrections()), 0)
         records = self._join(plain[0], sample.records, opinion)
         return self._blend(averages, opinion.averages), records
+
+    def _least(self, stored: CodecConfig) -> float:
+        """The probability that no stored one was below, for a codec that takes logarithms, else 0.
+
+        Float16 rounds to 0 what is below, and corrections take a unit from it. Elsewhere it stays: over
+        thousands of tied states such a floor would add up to a probability that no teacher gave.
+        """
+        is_exact = isinstance(stored, TransformConfig) and not _is_corrected(stored)
+        takes_logarithms = isinstance(self.codec_config, TransformConfig) and not _is_corrected(
+            self.codec_config
+        )
+        return LEAST_CORRECTED if takes_logarithms and not is_exact else 0
 
     def _blend(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
         """The mean over all teachers of what is one over the old and one over the new ones."""

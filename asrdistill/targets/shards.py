@@ -14,6 +14,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -50,7 +51,8 @@ WHY_NOT_ANY = (
 REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
 
 
-def _serves_any_temperature(average: Average, codec: CodecConfig) -> bool:
+def serves_any_temperature(average: Average, codec: CodecConfig) -> bool:
+    """Whether soft targets stored so at one temperature can be turned into those at another."""
     return average == "geometric" and isinstance(codec, TransformConfig) and codec.correction is None
 
 
@@ -84,7 +86,7 @@ class SoftTargetsConfig(Config):
     @property
     def serves_any_temperature(self) -> bool:
         """Whether targets at one temperature can be turned into those at another."""
-        return _serves_any_temperature(self.average, self.codec)
+        return serves_any_temperature(self.average, self.codec)
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def read_index(path: Path) -> dict[str, Any]:
 def is_written_by(path: Path, codecs: Mapping[float, Codec]) -> bool:
     """Whether a shard's soft targets were written by these codecs, with the codebooks that they have."""
     missing = {f"{_name(t)}.{codec.extension}": codec.fingerprint for t, codec in codecs.items()}
-    with tarfile.open(path) as tar:
+    with suppress(tarfile.TarError), tarfile.open(path) as tar:
         for member in tar:
             content, extension = tar.extractfile(member), member.name.partition(".")[2]
             if content is not None and extension in missing:
@@ -288,7 +290,7 @@ class ShardReader:
         temperatures: list[float] = self.index["temperatures"]
         if temperature in temperatures:
             return temperature
-        if _serves_any_temperature(self.index["average"], self.codec_config):
+        if serves_any_temperature(self.index["average"], self.codec_config):
             return min(temperatures)
         raise ContractError(
             f"soft targets {self.shards_dir}: no targets at T={temperature:g}, stored: "

@@ -6,6 +6,9 @@
 import multiprocessing
 import os
 import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,62 +20,74 @@ from asrdistill.stages import soft_targets, student
 pytestmark = pytest.mark.end_to_end
 
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "8"))
-# A dump takes some seconds, and kills come so early that it needs many attempts; a student's first checkpoint
-# comes later.
-LONGEST_LIFE_S, LONGEST_STUDENTS_LIFE_S = 1.2, 4.0
 
 
-def dump_and_distill(experiment_dir: Path) -> None:
+def dump(experiment_dir: Path) -> None:
     experiment, recipe = open_experiment(experiment_dir)
-    if not (experiment_dir / "soft_targets/shards/index.json").is_file():
-        soft_targets.run(recipe, experiment)
+    soft_targets.run(recipe, experiment)
+
+
+def distill(experiment_dir: Path) -> None:
+    experiment, recipe = open_experiment(experiment_dir)
     student.run(recipe, experiment)
 
 
-def read_results(experiment_dir: Path) -> dict[str, bytes]:
-    """Shards and weights."""
-    files = [*experiment_dir.glob("soft_targets/shards/[!.]*"), experiment_dir / "student/model.safetensors"]
-    return {path.name: path.read_bytes() for path in files}
+@dataclass(frozen=True)
+class Task:
+    """What is killed: its work, the folder that it fills, what it leaves there half-way, and its results."""
+
+    run: Callable[[Path], None]
+    folder: str
+    half_way: str
+    results: str
 
 
-def test_killing_a_dump_and_a_student_often_changes_no_byte(transformed: Path, tmp_path: Path) -> None:
-    """Half of the kills from the start of the dump on, half from that of the student's training on."""
-    expected_dir, copy = tmp_path / "undisturbed", tmp_path / "tiny"
-    for folder in (expected_dir, copy):
-        shutil.copytree(transformed, folder)
-        shutil.rmtree(folder / "soft_targets/shards")
-        shutil.rmtree(folder / "student")
-    dump_and_distill(expected_dir)
-    expected = read_results(expected_dir)
-    shards = read_results(transformed)
-    assert all(expected[name] == shards[name] for name in shards if name != "model.safetensors")
+DUMP = Task(dump, "soft_targets/shards", "train-*.tar", "[!.]*")
+STUDENT = Task(distill, "student", "checkpoint.safetensors", "model.safetensors")
+
+
+def read_results(experiment_dir: Path, task: Task) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (experiment_dir / task.folder).glob(task.results)}
+
+
+@pytest.mark.parametrize("task", [DUMP, STUDENT], ids=["dump", "student"])
+def test_killing_it_often_changes_no_byte(task: Task, transformed: Path, tmp_path: Path) -> None:
+    """Half of the kills each; begun anew whenever it got to the end. Some kills must come half-way."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(transformed, copy)
+    expected = read_results(transformed, task)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["asrdistill.stages.soft_targets", "asrdistill.stages.student"])
-    rng = np.random.default_rng(762)
-    num_killed, is_whole = 0, False
-    num_in_training = 0
-    while num_killed < NUM_KILLS or not is_whole:
-        if is_whole:  # once more from the start
-            shutil.rmtree(copy / "student")
-            if num_killed < NUM_KILLS / 2:
-                shutil.rmtree(copy / "soft_targets/shards")
-        worker = context.Process(target=dump_and_distill, args=(copy,))
+
+    def live(seconds: float) -> bool:
+        """Whether it got to the end within that time, with the results expected; else it is killed."""
+        worker = context.Process(target=task.run, args=(copy,))
         worker.start()
-        longest_s = LONGEST_LIFE_S if num_killed < NUM_KILLS / 2 else LONGEST_STUDENTS_LIFE_S
-        worker.join(float(rng.uniform(0, longest_s)) if num_killed < NUM_KILLS else 300)
-        is_whole = worker.exitcode is not None
-        if not is_whole:
+        worker.join(seconds)
+        if worker.exitcode is None:
             worker.kill()
             worker.join()
-            num_killed += 1
-            num_in_training += (copy / "student/checkpoint.safetensors").is_file()
-            if num_killed == NUM_KILLS // 2:
-                shutil.copytree(
-                    expected_dir / "soft_targets/shards", copy / "soft_targets/shards", dirs_exist_ok=True
-                )
-            continue
+            return False
         assert worker.exitcode == 0
-        found = read_results(copy)
-        assert found.keys() == expected.keys() and len(found) > 5
+        found = read_results(copy, task)
+        assert found.keys() == expected.keys()
         assert found == expected
-    print(f"{num_killed} kills, {num_in_training} of them with a checkpoint of the student")
+        return True
+
+    for _ in range(2):  # the first one's start takes longer
+        shutil.rmtree(copy / task.folder)
+        start = time.monotonic()
+        assert live(300)
+        undisturbed_s = time.monotonic() - start
+    rng = np.random.default_rng(762)
+    num_killed = num_half_way = num_whole = 0
+    is_whole = True
+    while num_killed < NUM_KILLS / 2 or not num_half_way:
+        if is_whole:
+            shutil.rmtree(copy / task.folder)
+        is_whole = live(float(rng.uniform(0, undisturbed_s)))
+        num_whole += is_whole
+        num_killed += not is_whole
+        num_half_way += not is_whole and any((copy / task.folder).glob(task.half_way))
+    assert is_whole or live(300)
+    print(f"{num_killed} kills, {num_half_way} of them half-way, {num_whole} times to the end")

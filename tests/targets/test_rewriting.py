@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from asrdistill.errors import ContractError
 from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.nn.soft_targets import LowRankTargets
 from asrdistill.pipeline import open_experiment
 from asrdistill.stages import soft_targets
-from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.codecs import DenseConfig, save_array
+from asrdistill.targets.rewriting import rewrite
+from asrdistill.targets.shards import FRAME_RECORD, ShardReader, SoftTargetSample, write_index, write_shard
+from asrdistill.targets.transform import TransformConfig
 
 pytestmark = pytest.mark.end_to_end
 
@@ -141,6 +145,41 @@ def read_plain(shards_dir: Path) -> np.ndarray:
     assert isinstance(targets, LowRankTargets)
     rows = targets.without_corrections().take(torch.arange(len(targets))[None])
     return rows[0].numpy()
+
+
+def write_dump(folder: Path, soft: np.ndarray, average: str = "arithmetic") -> ShardReader:
+    """Dense shards of one utterance, with soft targets, float32 (N, P), at T = 2."""
+    features, records = np.zeros((len(soft), 3), np.float16), np.zeros(len(soft), FRAME_RECORD)
+    sample = SoftTargetSample("one", features, records, {2.0: save_array(soft.astype(np.float16))})
+    write_shard(folder / "train-000000.tar", iter([sample]), "npy")
+    shard = {"file": "train-000000.tar", "lengths": [len(soft)], "num_aligned": [len(soft)]}
+    identity = {
+        "codec": DenseConfig().model_dump(),
+        "average": average,
+        "temperatures": [2.0],
+        "num_pdfs": soft.shape[1],
+        "features": {"num_mel_bins": 3},
+        "teachers": {"num_teachers": 2},
+    }
+    write_index(folder, {"train": [shard]}, identity)
+    return ShardReader(folder)
+
+
+def test_nothing_is_added_to_what_was_rounded_to_zero(tmp_path: Path) -> None:
+    """Of thousands of tied states a little each would be a lot."""
+    soft = np.zeros((30, 2000), np.float32)
+    soft[:, :2] = 0.75, 0.25
+    reader = write_dump(tmp_path, soft)
+    rewrite(reader, tmp_path / "dense", DenseConfig())
+    found, *_ = read_dense(tmp_path / "dense")
+    np.testing.assert_array_equal(found, soft)
+
+
+def test_what_is_small_must_be_there_for_other_temperatures(tmp_path: Path) -> None:
+    reader = write_dump(tmp_path, np.full((30, 4), np.float32(0.25)), "geometric")
+    with pytest.raises(ContractError, match=r"{kind: dense} keeps no small prob.*dump again with it"):
+        rewrite(reader, tmp_path / "out", TransformConfig(correction=None))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_meant_is_refused(

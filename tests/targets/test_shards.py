@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from asrdistill.errors import ContractError
 from asrdistill.nn.soft_targets import DenseTargets, LowRankTargets
-from asrdistill.targets.codecs import load_array, open_codec, save_array
+from asrdistill.targets.codecs import DenseConfig, load_array, open_codec, save_array
 from asrdistill.targets.shards import (
     FRAME_RECORD,
     ShardReader,
     SoftTargetSample,
     Weighting,
     codebook_path,
+    is_written_by,
     plan_shards,
     write_index,
     write_shard,
@@ -286,6 +287,12 @@ def test_a_changed_index_is_refused(shards_dir: Path) -> None:
 def test_a_temperature_that_is_not_stored_is_refused(shards_dir: Path) -> None:
     with pytest.raises(ContractError, match=r"no targets at T=4, stored: T=1, 2\.5; .* dump again"):
         read_all(shards_dir, 4.0)
+
+
+def test_a_shard_that_is_no_tar_was_not_written_by_a_codec(tmp_path: Path) -> None:
+    path = tmp_path / "train-000000.tar"
+    path.write_bytes(b"0" * 2048)
+    assert not is_written_by(path, {2.0: open_codec(DenseConfig(), codebook_path(tmp_path, 2.0))})
 
 
 def draw_smooth(num_frames: int, seed: int) -> np.ndarray:
