@@ -1,6 +1,7 @@
 """Decoding: scaled log likelihoods in, lattices out, on all cores.
 
-The search itself is in `search`. It lets go of Python's lock, so utterances are shared out to threads.
+The search itself is in `search`. It lets go of Python's lock, as acoustic models do, so utterances are shared
+out to threads, which score and search them.
 """
 
 from collections import deque
@@ -18,7 +19,7 @@ from asrdistill.decoding.search import prepare_graph, search
 from asrdistill.errors import ContractError
 from asrdistill.progress import track
 
-Item = tuple[str, np.ndarray]
+Item = tuple[str, Callable[[], np.ndarray]]
 Decoded = tuple[str, Lattice]
 
 WAITING_A_WORKER = 2
@@ -72,7 +73,7 @@ def decode(graph: DecodingGraph, scores: np.ndarray, config: DecoderConfig) -> L
 
 def decode_utterances(
     graph: DecodingGraph,
-    scores: Iterable[tuple[str, np.ndarray]],
+    utterances: Iterable[Item],
     config: DecoderConfig,
     num_workers: int,
     num_utterances: int | None = None,
@@ -81,31 +82,31 @@ def decode_utterances(
 
     Args:
         graph: the decoding graph.
-        scores: utterance id and its (T, P) scaled log likelihoods; drawn as the search goes on, so a
-            generator that computes them need not hold them all.
+        utterances: of each its id and what computes its (T, P) scaled log likelihoods, which the thread does
+            that then searches.
         config: beams, bound and scale.
         num_workers: threads; with 1 the search runs in this one.
         num_utterances: how many will come, for the progress display.
 
     Returns:
-        Lattice of each utterance, in the order of `scores`, whatever the number of workers.
+        Lattice of each utterance, in the order of `utterances`, whatever the number of workers.
 
     Raises:
         ContractError: as `decode`, with the utterance's id.
     """
     decode_item = partial(_decode_item, graph, config)
     if num_workers == 1:
-        return dict(track(map(decode_item, scores), "decode", num_utterances))
+        return dict(track(map(decode_item, utterances), "decode", num_utterances))
     prepare_graph(graph.fst)  # before threads would do so each
     with ThreadPoolExecutor(num_workers) as pool:
-        decoded = _decode_in_order(pool, decode_item, scores, WAITING_A_WORKER * num_workers)
+        decoded = _decode_in_order(pool, decode_item, utterances, WAITING_A_WORKER * num_workers)
         return dict(track(decoded, "decode", num_utterances))
 
 
 def _decode_item(graph: DecodingGraph, config: DecoderConfig, item: Item) -> Decoded:
-    utterance_id, scores = item
+    utterance_id, compute_scores = item
     try:
-        return utterance_id, decode(graph, scores, config)
+        return utterance_id, decode(graph, compute_scores(), config)
     except ContractError as error:
         raise ContractError(f"utterance {utterance_id}: {error}") from error
 

@@ -1,10 +1,10 @@
 """Decoding and scoring of one system after the other, with everything that they share."""
 
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Scorer:
 
     Attributes:
         can_decode: whether the tied states' phones are known; otherwise frame accuracy alone is scored.
+        language_model: over the lexicon's words.
+        model_facts: what `describe_language_model` says of it.
     """
 
     def __init__(
@@ -76,8 +78,8 @@ class Scorer:
         }
         self.references = {split: {u.id: u.words for u in manifests[split]} for split in SPLITS}
         self.can_decode = self.tied_states.has_phones
-        model = self._load_language_model([u.words for u in manifests["train"]])
-        self._graph = self._build_graph(model) if self.can_decode else None
+        self.language_model = self._load_language_model([u.words for u in manifests["train"]])
+        self._graph = self._build_graph(self.language_model) if self.can_decode else None
 
     @property
     def graph(self) -> DecodingGraph:
@@ -95,20 +97,17 @@ class Scorer:
         return self._graph
 
     def _load_language_model(self, sentences: list[list[str]]) -> NgramModel:
-        model = load_language_model(self.config.language_model, sentences, self.lexicon.pronunciations)
-        dev = model.perplexity(self.references["dev"].values())
+        config = self.config.language_model
+        model = load_language_model(config, sentences, self.lexicon.pronunciations)
+        self.model_facts = facts = describe_language_model(model, sentences, self.references)
         say(
             f"  language model: order {model.order}, {len(model.vocabulary):,} words, dev perplexity "
-            f"{dev.perplexity:.1f} with {dev.num_oov} words outside the vocabulary left out"
+            f"{facts['dev_perplexity']:.1f}; of dev's {facts['dev_num_words']:,} words "
+            f"{facts['dev_num_oov']} are outside the vocabulary, {facts['dev_num_not_in_training_text']} not "
+            "in the training text"
         )
         if model.coverage:
-            say(f"  {self.config.language_model.path}: {model.coverage}")
-        self.language_model: dict[str, Any] = {
-            "order": model.order,
-            "dev_perplexity": dev.perplexity,
-            "dev_num_oov": dev.num_oov,
-            "train_num_oov": model.num_oov,
-        }
+            say(f"  {config.path}: {model.coverage}")
         return model
 
     def _build_graph(self, model: NgramModel) -> DecodingGraph:
@@ -146,34 +145,22 @@ class Scorer:
         """Frame accuracy on dev and test, where words cannot be decoded."""
         counts = {}
         for split in SPLITS:
-            count = _FrameCount()
-            scores = self._score_utterances(system, split, count)
-            deque(track(scores, f"frames {split}", len(self.stores[split])), 0)
-            counts[split] = count.total
+            utterances = _Utterances(self, system, split)
+            for _, compute_scores in track(utterances.list(), f"frames {split}", len(utterances.counts)):
+                compute_scores()
+            counts[split] = utterances.count_all()
         say(f"  {system.name}: {_say_accuracies(counts['dev'], counts['test'])}")
         return {**_describe_frames(system, counts["dev"], counts["test"]), "incomplete": []}
 
-    def _score_utterances(
-        self, system: System, split: str, count: "_FrameCount"
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield id and scaled log likelihoods of every utterance; its frames are counted on the way."""
-        store = self.store_of(system, split)
-        for index, utterance_id in enumerate(store.utterance_ids):
-            scaled_log_likelihoods = system.score(store.frames_of(index))
-            targets = self.targets_of(split, index)
-            if targets is not None:
-                count.total += count_frames(scaled_log_likelihoods + self.log_priors, targets)
-            yield utterance_id, scaled_log_likelihoods
-
     def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], FrameAccuracy]:
         """Lattices of a split, and the frame accuracy counted on the way."""
-        num_utterances, count = len(self.stores[split]), _FrameCount()
-        scores = self._score_utterances(system, split, count)
+        utterances = _Utterances(self, system, split)
+        num_utterances = len(utterances.counts)
         config = self.decoder_config_of(system)
         workers = min(os.cpu_count() or 1, max(1, num_utterances // UTTERANCES_A_WORKER))
         with single_torch_thread():
-            lattices = decode_utterances(self.graph, scores, config, workers, num_utterances)
-        return lattices, count.total
+            lattices = decode_utterances(self.graph, utterances.list(), config, workers, num_utterances)
+        return lattices, utterances.count_all()
 
     def store_of(self, system: System, split: str) -> FrameStore:
         """The frames of a split that a system hears."""
@@ -192,11 +179,59 @@ class Scorer:
         return targets if len(targets) and targets[0] != NOT_ALIGNED else None
 
 
-@dataclass
-class _FrameCount:
-    """Frames counted so far."""
+def describe_language_model(
+    model: NgramModel, sentences: Sequence[Sequence[str]], references: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, Any]:
+    """How well a language model predicts dev, and how many running words it knows nothing or little of.
 
-    total: FrameAccuracy = field(default_factory=lambda: FrameAccuracy(0, 0))
+    Args:
+        model: over the lexicon's words.
+        sentences: words of the training transcripts.
+        references: words of the utterances of dev and test, by split and id.
+    """
+    vocabulary, seen = set(model.vocabulary), {word for words in sentences for word in words}
+    facts: dict[str, Any] = {
+        "order": model.order,
+        "num_words": len(model.vocabulary),
+        "dev_perplexity": model.perplexity(references["dev"].values()).perplexity,
+        "train_num_oov": model.num_oov,
+    }
+    for split, transcripts in references.items():
+        running = [word for words in transcripts.values() for word in words]
+        facts[f"{split}_num_words"] = len(running)
+        facts[f"{split}_num_oov"] = sum(word not in vocabulary for word in running)
+        facts[f"{split}_num_not_in_training_text"] = sum(word not in seen for word in running)
+    if model.coverage:
+        facts["file"] = str(model.coverage)
+    return facts
+
+
+class _Utterances:
+    """Scores the utterances of a split, on any thread, and counts frames on the way.
+
+    Attributes:
+        counts: of each utterance, once it was scored.
+    """
+
+    def __init__(self, scorer: Scorer, system: System, split: str) -> None:
+        self._scorer, self._system, self._split = scorer, system, split
+        self._store = scorer.store_of(system, split)
+        self.counts = [FrameAccuracy(0, 0)] * len(self._store)
+
+    def list(self) -> list[tuple[str, Callable[[], np.ndarray]]]:
+        """Id of each utterance, and what computes its scaled log likelihoods, float32 (frames, P)."""
+        return [(name, partial(self._score, index)) for index, name in enumerate(self._store.utterance_ids)]
+
+    def count_all(self) -> FrameAccuracy:
+        """Frames of all utterances."""
+        return sum(self.counts, FrameAccuracy(0, 0))
+
+    def _score(self, index: int) -> np.ndarray:
+        scaled_log_likelihoods = self._system.score(self._store.frames_of(index))
+        targets = self._scorer.targets_of(self._split, index)
+        if targets is not None:
+            self.counts[index] = count_frames(scaled_log_likelihoods + self._scorer.log_priors, targets)
+        return scaled_log_likelihoods
 
 
 def _say_accuracies(dev: FrameAccuracy, test: FrameAccuracy) -> str:
