@@ -280,8 +280,12 @@ class Experiment:
 
     def is_under_way(self, plan: StagePlan) -> bool:
         """Whether a stage was begun, with these settings and inputs, and not finished."""
-        progress = _read_json(self.stage_dir(plan.name) / "progress.json")
-        return progress is not None and progress["origin"] == self._origin(plan)
+        return self.read_origin(plan.name) == self._origin(plan)
+
+    def read_origin(self, stage: str) -> str | None:
+        """A hash of settings and inputs that a stage was begun with; None where none is under way."""
+        progress = _read_json(self.stage_dir(stage) / "progress.json")
+        return None if progress is None else str(progress["origin"])
 
     def _origin(self, plan: StagePlan) -> str:
         hashes = {path: hash_file(self.dir / path) for path in plan.reads if (self.dir / path).is_file()}

@@ -60,7 +60,14 @@ def open_experiment(experiment_dir: Path) -> tuple[Experiment, Recipe]:
             f"{experiment_dir}: not an experiment (no recipe.yaml in it); "
             "give the folder of a run, for example exp/espeak"
         )
-    return Experiment(experiment_dir.absolute()), load_recipe(recipe_path)
+    try:
+        return Experiment(experiment_dir.absolute()), load_recipe(recipe_path)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{experiment_dir}: another version of asrdistill wrote its recipe, or somebody changed it "
+            f"({error}); run it again: asrdistill run RECIPE --exp {experiment_dir} makes anew what is of no "
+            "use any more"
+        ) from error
 
 
 def plan_stage(name: str, recipe: Recipe) -> StagePlan:
@@ -112,6 +119,10 @@ def run_stages(
                 f"--force {name}: it comes after --stage {last}, so its results would go and not be "
                 "made again; leave --stage out, or name a later one"
             )
+    for name in wanted:
+        check_files = getattr(STAGES[name], "check_files", None)
+        if check_files:  # at once: the stage that reads them may be an hour away
+            check_files(recipe)
     with experiment.locked():
         _write_recipe(experiment, recipe)
         for name in force:
@@ -176,9 +187,10 @@ def help_dump(experiment_dir: Path) -> None:
     """
     experiment, recipe = open_experiment(experiment_dir)
     plan = plan_stage("soft_targets", recipe)
+    origin = experiment.read_origin(plan.name) if experiment.is_under_way(plan) else None
 
     def check() -> None:
-        if not experiment.is_under_way(plan):
+        if origin is None or experiment.read_origin(plan.name) != origin:
             raise ExperimentError(
                 f"{experiment_dir}: its soft-targets stage is not under way with the settings that it has "
                 "now; start it there (asrdistill run ... --stage soft-targets), then this, in as many places"
@@ -187,7 +199,8 @@ def help_dump(experiment_dir: Path) -> None:
     check()
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     try:
-        soft_targets.dump_shards(recipe, experiment, model, check)
+        with explained_disk_errors(experiment.stage_dir(plan.name)):
+            soft_targets.dump_shards(recipe, experiment, model, check)
     except FileNotFoundError as error:
         raise ExperimentError(
             f"{experiment_dir}: the run that this one helped was begun again, or has ended; start this again"
@@ -310,5 +323,18 @@ def repair_shards(experiment_dir: Path) -> list[Path]:
                 f"{experiment_dir}: no shard is damaged, but {differences[0].path}: {differences[0].reason}; "
                 "asrdistill run --force soft-targets dumps all of them again"
             )
+    before = _hash_written(experiment, "soft_targets")
     run_stages(recipe, experiment, "soft_targets")
+    after = _hash_written(experiment, "soft_targets")
+    if changed := [name for name, sha256 in before.items() if after.get(name) != sha256]:
+        say(
+            f"  {', '.join(changed[:10])}: other bytes than before: another processor, or number of threads, "
+            "rounds otherwise; what was made of them is made again"
+        )
     return [found.path for found in damage]
+
+
+def _hash_written(experiment: Experiment, stage: str) -> dict[str, str]:
+    """SHA-256 of the files that a stage wrote, as it did; none where it is not finished."""
+    written = (experiment.stamp_of(stage) or {"writes": {}})["writes"]
+    return {path: was["sha256"] for path, was in written.items()}

@@ -119,7 +119,19 @@ def test_report_fits_its_schema(finished: Path) -> None:
     }
     assert all(0 <= row["distance"] <= 1 for row in report["agreement"])
     assert report["language_model"] == read_json(finished / "score/language_model.json")
-    assert report["language_model"]["dev_perplexity"] > 1
+    facts = report["language_model"]
+    assert facts["dev_perplexity"] > 1
+    prompts = {
+        split: " ".join(
+            json.loads(line)["text"]
+            for line in (finished / f"prepare/manifests/{split}.jsonl").read_text().splitlines()
+        ).split()
+        for split in ("train", "test")
+    }
+    assert facts["test_num_words"] == len(prompts["test"])
+    unseen = [word for word in prompts["test"] if word not in prompts["train"]]
+    assert facts["test_num_not_in_training_text"] == len(unseen)
+    assert facts["test_num_oov"] == 0
     for stage in list(STAGES)[:-1]:
         assert report["stages"][stage]["seconds"] >= 0
         assert report["stages"][stage]["peak_memory_mb"] > 0

@@ -139,6 +139,56 @@ def test_misspelt_key_on_the_command_line(recipe_path: Path, tmp_path: Path, asr
     assert not (tmp_path / "exp").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "fragments"),
+    [
+        ("language_model.path", ("language model", "no such file", "leave it out")),
+        ("alignment.gmm.tied_states.questions", ("questions", "no such file", "a line of phones")),
+    ],
+)
+def test_files_that_later_stages_need_are_missed_at_once(
+    key: str, fragments: tuple[str, ...], recipe_path: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    path = tmp_path / "nowhere.txt"
+    outcome = asrdistill("run", recipe_path, "--exp", tmp_path / "exp", "--set", f"{key}={path}")
+    check_told(outcome, str(path), *fragments)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_questions_of_other_phones_leave_the_alignment_there(
+    tiny_recipe: Path, finished_copy: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    questions, alignment = tmp_path / "questions.txt", finished_copy / "align/train.npy"
+    questions.write_text("S Z\nXYZ\n")
+    setting = f"alignment.gmm.tied_states.questions={questions}"
+    outcome = asrdistill("run", tiny_recipe, "--exp", finished_copy, "--set", setting)
+    check_told(outcome, str(questions), "line 2", "XYZ")
+    assert alignment.is_file()
+
+
+@pytest.mark.parametrize("command", [("status",), ("plan",), ("decode", "ensemble", "--out", "out")])
+def test_experiment_of_an_earlier_version(
+    command: tuple[str, ...], finished_copy: Path, asrdistill: Command
+) -> None:
+    """One from before tied triphones, whose recipe had settings that are no more."""
+    recipe = finished_copy / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("alignment:", "alignment:\n  num_iterations: 20", 1))
+    outcome = asrdistill(command[0], finished_copy, *command[1:])
+    check_told(outcome, "another version", "alignment.num_iterations", f"run RECIPE --exp {finished_copy}")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_damaged_tied_states(content: str, finished_copy: Path, asrdistill: Command) -> None:
+    (finished_copy / "align/tied_states.json").write_text(content)
+    check_told(asrdistill("tied-states", finished_copy), "tied_states.json: damaged", "--force align")
+
+
+def test_no_hypothesis_wanted(finished: Path, tmp_path: Path, asrdistill: Command) -> None:
+    outcome = asrdistill("decode", finished, "ensemble", "--out", tmp_path / "out", "--num-best", "0")
+    check_told(outcome, "--num-best is 0, expected 1 or more")
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_recipe(asrdistill: Command, tmp_path: Path) -> None:
     outcome = asrdistill("run", "espeek", "--exp", tmp_path / "exp")
     check_told(outcome, "recipe espeek: no such file", "did you mean espeak?", "path of a YAML file")

@@ -195,13 +195,20 @@ class _ArpaReader:
         self._number, self._text = next(self._lines, (self._number, ""))
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield number (from 1) and text of the lines that are not empty."""
+def refuse_missing(path: Path) -> None:
+    """Raises:
+    CorpusError: there is no such file.
+    """
     if not path.is_file():
         raise CorpusError(
             f"language model {path}: no such file; give language_model.path the path of an ARPA file, or "
             "leave it out to have a model estimated"
         )
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number (from 1) and text of the lines that are not empty."""
+    refuse_missing(path)
     number = 0
     try:
         with path.open("rb") as raw:

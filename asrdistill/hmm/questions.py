@@ -108,6 +108,14 @@ def _losses_with(number: int, moments: np.ndarray, is_left: np.ndarray) -> np.nd
     return losses
 
 
+def refuse_missing(path: Path) -> None:
+    """Raises:
+    CorpusError: there is no such file.
+    """
+    if not path.is_file():
+        raise CorpusError(f"questions {path}: no such file; expected a line of phones for each set")
+
+
 def read_questions(path: Path, phones: Sequence[str]) -> tuple[PhoneSet, ...]:
     """Read sets of phones, a line each: Kaldi's questions.int with names for numbers.
 
@@ -118,8 +126,7 @@ def read_questions(path: Path, phones: Sequence[str]) -> tuple[PhoneSet, ...]:
     Raises:
         CorpusError: the file is missing or empty, a line is empty or has a phone that the inventory lacks.
     """
-    if not path.is_file():
-        raise CorpusError(f"questions {path}: no such file; expected a line of phones for each set")
+    refuse_missing(path)
     questions: list[PhoneSet] = []
     for number, line in read_lines(path):
         if number != len(questions) + 1:

@@ -156,10 +156,16 @@ class TiedStates:
             raise ContractError(
                 f"tied states {path}: not found; the align stage writes them: run that stage first"
             )
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored.get("schema") != SCHEMA:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            schema = stored.get("schema")
+        except (ValueError, AttributeError) as error:
             raise ContractError(
-                f"tied states {path}: schema {stored.get('schema')!r}, expected {SCHEMA}: an earlier version "
+                f"tied states {path}: damaged ({error}); run again with --force align"
+            ) from error
+        if schema != SCHEMA:
+            raise ContractError(
+                f"tied states {path}: schema {schema!r}, expected {SCHEMA}: an earlier version "
                 "wrote them; run again with --force align"
             )
         trees = tuple(tuple(of_json(tree) for tree in stored["trees"][phone]) for phone in stored["phones"])

@@ -137,7 +137,7 @@ def build_report(
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
         codecs: of each codec that was compared "name", "bytes_per_frame", "codebook_bytes", and of its
             "students" "frame_accuracy" and, where words were decoded, "wer".
-        language_model: "order", "dev_perplexity", "dev_num_oov", "train_num_oov".
+        language_model: what `asrdistill.scoring.scorer.describe_language_model` says.
         stages: in the order of running, each "seconds", "peak_memory_mb" and, where known, "size_bytes".
         left_out: what stages did not use.
         settings: every setting of the recipe, as plain values.

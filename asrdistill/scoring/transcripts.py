@@ -32,7 +32,12 @@ def transcribe(
         out_dir: gets `hypotheses.txt` (Kaldi's `text`), `words.ctm` (NIST, confidences) and `nbest.jsonl`.
         num_best: hypotheses of an utterance in `nbest.jsonl`, at most.
         frame_shift_s: seconds from a frame to the next.
+
+    Raises:
+        ContractError: no hypothesis is asked for.
     """
+    if num_best < 1:
+        raise ContractError(f"decode: --num-best is {num_best}, expected 1 or more")
     dev_lattices, _ = scorer.decode(system, "dev")
     best = tune(dev_lattices, scorer.references["dev"], scorer.graph.words, scorer.config.tuning).best
     lattices = dev_lattices if split == "dev" else scorer.decode(system, split)[0]

@@ -16,8 +16,9 @@ from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignme
 from asrdistill.hmm.ctm import read_ctm_frames, write_ctm
 from asrdistill.hmm.graph import SILENCE_WORD
 from asrdistill.hmm.imported import ImportedAlignmentConfig, list_files, read_imported
+from asrdistill.hmm.questions import read_questions, refuse_missing
 from asrdistill.hmm.textgrid import write_textgrids
-from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
+from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates, list_phones
 from asrdistill.hmm.training import GmmTrainer
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.batches import Diversity
@@ -52,16 +53,30 @@ def list_external_inputs(recipe: Recipe) -> list[Path]:
     return files + (list_files(imported) if imported else [])
 
 
-def check(recipe: Recipe, experiment: Experiment) -> None:
-    """Refuse an alignment of another system that cannot be used, while an earlier result is still there.
+def check_files(recipe: Recipe) -> None:
+    """See that the file of questions is there.
 
     Raises:
-        CorpusError: as `read_imported`.
+        CorpusError: it is not.
     """
-    config = recipe.alignment.imported
+    path = recipe.alignment.gmm.tied_states.questions
+    if path:
+        refuse_missing(path)
+
+
+def check(recipe: Recipe, experiment: Experiment) -> None:
+    """Refuse questions, or another system's alignment, that cannot be used, while an earlier result is there.
+
+    Raises:
+        CorpusError: as `read_questions` and `read_imported`.
+    """
+    lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
+    questions, config = recipe.alignment.gmm.tied_states.questions, recipe.alignment.imported
+    if questions:
+        read_questions(questions, list_phones(lexicon.phones))
     if config is None:
         return
-    monophones = TiedStates.of_monophones(Lexicon.read(experiment.dir / "prepare/lexicon.txt").phones)
+    monophones = TiedStates.of_monophones(lexicon.phones)
     for split in SPLITS:
         store = FrameStore(experiment.stage_dir("features"), name_cepstra(split))
         num_frames = dict(zip(store.utterance_ids, np.diff(store.starts).tolist(), strict=True))
@@ -146,6 +161,8 @@ def check_exportable(recipe: Recipe) -> None:
 def export(recipe: Recipe, experiment: Experiment, out_dir: Path) -> None:
     """Write words and phones in time: CTM files, and a Praat TextGrid for each utterance."""
     shift_s = recipe.features.frame_shift_s
+    if recipe.alignment.imported:
+        say("  the alignment is another system's, which tells phones and no words: tiers of words stay empty")
     for split in SPLITS:
         found = {}
         for kind in ("words", "phones"):

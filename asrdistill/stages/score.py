@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from asrdistill.decoding.arpa import refuse_missing, write_arpa
 from asrdistill.experiment import Experiment, write_json
 from asrdistill.features.frame_store import FrameStore, list_store_files, name_cepstra
 from asrdistill.nn.acoustic_model import AcousticModel
@@ -35,7 +36,12 @@ READS = (
     "teachers/model.safetensors",
     "student/model.safetensors",
 )
-WRITES = ("score/systems/", "score/language_model.json", "score/ensemble_size.json")
+WRITES = (
+    "score/systems/",
+    "score/language_model.json",
+    "score/language_model.arpa.gz",
+    "score/ensemble_size.json",
+)
 
 
 def list_external_inputs(recipe: Recipe) -> list[Path]:
@@ -44,19 +50,32 @@ def list_external_inputs(recipe: Recipe) -> list[Path]:
     return [path.absolute()] if path and path.is_file() else []
 
 
+def check_files(recipe: Recipe) -> None:
+    """See that the language model is there.
+
+    Raises:
+        CorpusError: it is not.
+    """
+    path = recipe.language_model.path
+    if path:
+        refuse_missing(path)
+
+
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Score the systems that have no result yet, then ensembles of every size."""
     scorer = Scorer(recipe.decoding, experiment)
-    write_json(experiment.stage_dir("score") / "language_model.json", scorer.language_model)
+    folder = experiment.stage_dir("score")
+    write_json(folder / "language_model.json", scorer.model_facts)
+    write_arpa(folder / "language_model.arpa.gz", scorer.language_model)
     teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
     for system in list_systems(experiment, scorer.log_priors):
-        path = experiment.stage_dir("score") / "systems" / f"{system.name}.json"
+        path = folder / "systems" / f"{system.name}.json"
         if path.is_file() and (not scorer.can_decode or path.with_suffix(".test.txt").is_file()):
             say(f"  {system.name}: scored already")
             continue
         result = scorer.score(system)
         write_json(path, result)
-    path = experiment.stage_dir("score") / "ensemble_size.json"
+    path = folder / "ensemble_size.json"
     if path.is_file():
         say("  ensembles of every size: scored already")
     else:
