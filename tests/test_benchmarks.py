@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "waiting": lambda name: name.startswith("waiting_for_data["),
     "checkpoints": lambda name: name.startswith("checkpoint_cost["),
     "shards": lambda name: name.startswith(("dump_", "shards_", "shard_")),
-    "align_over": lambda name: name == "align_over_loglik_gemm",
+    "alignment": lambda name: name in ("align_over_loglik_gemm", "gmm_training_over_real_time"),
 }
 
 

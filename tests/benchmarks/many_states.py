@@ -18,7 +18,7 @@ import argparse
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from asrdistill.nn.models import build_model
 from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.pipeline import open_experiment
 from asrdistill.progress import say, track
-from asrdistill.recipe import Recipe
+from asrdistill.recipe import Recipe, load_codec
 from asrdistill.stages.student import make_trainer
 from asrdistill.targets.averaging import ask_teachers
 from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, describe_codec, save_array
@@ -50,8 +50,8 @@ from asrdistill.targets.shards import (
 )
 from asrdistill.targets.transform import TransformConfig
 
+# Besides dense soft targets, which the others are compared with.
 CODECS: tuple[CodecConfig, ...] = (
-    DenseConfig(),
     TransformConfig(),
     TransformConfig(step=0.1, correction=None),
     SampledConfig(num_draws=14),
@@ -235,13 +235,20 @@ def train_students(recipe: Recipe, shards: ShardReader, seeds: list[int], folder
     return trainer.train().best
 
 
-def run(recipe: Recipe, states: ManyStates, num_frames: int, num_seeds: int, folder: Path) -> list[tuple]:
-    """A row for each codec."""
+def run(
+    recipe: Recipe,
+    states: ManyStates,
+    codecs: Sequence[CodecConfig],
+    num_frames: int,
+    num_seeds: int,
+    folder: Path,
+) -> list[tuple]:
+    """A row for dense soft targets and for each codec."""
     (folder / "dense").mkdir()
     num_dev_frames = num_frames // 5
     dense = states.dump(folder / "dense", {"train": num_frames, "dev": num_dev_frames})
     planner, rows, seeds, reached = states.make_planner(), [], list(range(num_seeds)), 0.0
-    for place, codec in enumerate(CODECS):
+    for place, codec in enumerate((DenseConfig(), *codecs)):
         shards, where = dense, folder / f"{place}"
         if codec.kind != "dense":
             rewrite(dense, where / "shards", codec)
@@ -266,6 +273,9 @@ def main() -> None:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("experiment", type=Path, help="an experiment whose teachers are trained")
+    parser.add_argument(
+        "--codec", action="append", default=[], dest="codecs", metavar="YAML", help="beside dense (three)"
+    )
     parser.add_argument("--num-states", type=int, default=14_000, help="default: 14000")
     parser.add_argument("--growth", type=float, default=0.8, help="power by which perplexity grows (0.8)")
     parser.add_argument("--num-frames", type=int, default=60_000, help="to train on (60000)")
@@ -283,7 +293,8 @@ def main() -> None:
     )
     states = ManyStates(recipe, experiment, arguments.num_states, arguments.growth)
     with tempfile.TemporaryDirectory(prefix=".many-states-", dir=arguments.experiment.parent) as folder:
-        rows = run(recipe, states, arguments.num_frames, arguments.num_seeds, Path(folder))
+        codecs = [load_codec([f"soft_targets.codec={text}"]) for text in arguments.codecs] or CODECS
+        rows = run(recipe, states, codecs, arguments.num_frames, arguments.num_seeds, Path(folder))
     for cells in (COLUMNS, ["---"] + ["---:"] * (len(COLUMNS) - 1), *rows):
         print("| " + " | ".join(cells) + " |")
 
