@@ -20,7 +20,7 @@ from asrdistill.recipe import Recipe, load_codec, load_recipe
 from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
 from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.rewriting import rewrite
-from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.shards import ShardReader, serves_any_temperature
 from asrdistill.targets.verification import Damage, find_damage
 
 STAGES: dict[str, ModuleType] = {
@@ -233,6 +233,13 @@ def rewrite_shards(place: Path, out: Path, overrides: Sequence[str], added_dir: 
         raise ContractError(
             f"{place}: its codec is {describe_codec(codec)} already, and no teachers are added; choose "
             "another codec (--set soft_targets.codec.kind=transform) or --add-teachers EXP"
+        )
+    average = reader.index["average"]
+    if serves_any_temperature(average, codec) > serves_any_temperature(average, reader.codec_config):
+        raise ContractError(
+            f"soft targets {reader.shards_dir}: codec {describe_codec(reader.codec_config)} keeps no small "
+            f"probabilities, so {describe_codec(codec)} made of it would not be right at other temperatures, "
+            "as it promises to be: dump again with it"
         )
     with explained_disk_errors(out):
         rewrite(reader, out, codec, added)

@@ -32,12 +32,11 @@ from asrdistill.targets.averaging import (
 )
 from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codebooks import provide_codecs
-from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig, describe_codec
+from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig
 from asrdistill.targets.shards import (
     ShardReader,
     SoftTargetSample,
     read_index,
-    serves_any_temperature,
     spread_utterances,
     write_index,
     write_shard,
@@ -78,7 +77,7 @@ def rewrite(
         ContractError: the dump does not have what is needed for it.
         ExperimentError: the folder has other files.
     """
-    _check_whole(reader, codec_config, added is not None)
+    _check_whole(reader, added is not None)
     rewriter = _Rewriter(reader, codec_config, added)
     identity = rewriter.describe()
     _claim_folder(out, identity)
@@ -104,19 +103,12 @@ def rewrite(
     drop_leftovers(out)
 
 
-def _check_whole(reader: ShardReader, codec: CodecConfig, adds_teachers: bool) -> None:
+def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
     if reader.codec_config.kind not in WHOLE_CODECS:
         raise ContractError(
             f"soft targets {reader.shards_dir}: codec {reader.codec_config.kind} keeps a part of what the "
             f"teachers said; to write them anew takes one that keeps all ({' or '.join(WHOLE_CODECS)}): dump "
             "again with it"
-        )
-    average = reader.index["average"]
-    if serves_any_temperature(average, codec) > serves_any_temperature(average, reader.codec_config):
-        raise ContractError(
-            f"soft targets {reader.shards_dir}: codec {describe_codec(reader.codec_config)} keeps no small "
-            f"probabilities, so {describe_codec(codec)} made of it would not be right at other temperatures, "
-            "as it promises to be: dump again with it"
         )
     if adds_teachers and reader.index["average"] != "arithmetic":
         raise ContractError(
@@ -240,11 +232,7 @@ class _Rewriter:
         Float16 rounds to 0 what is below, and corrections take a unit from it. Elsewhere it stays: over
         thousands of tied states such a floor would add up to a probability that no teacher gave.
         """
-        is_exact = isinstance(stored, TransformConfig) and not _is_corrected(stored)
-        takes_logarithms = isinstance(self.codec_config, TransformConfig) and not _is_corrected(
-            self.codec_config
-        )
-        return LEAST_CORRECTED if takes_logarithms and not is_exact else 0
+        return LEAST_CORRECTED if _is_plain(self.codec_config) and not _is_plain(stored) else 0
 
     def _blend(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
         """The mean over all teachers of what is one over the old and one over the new ones."""
@@ -272,6 +260,11 @@ class _Rewriter:
 
 def _is_corrected(codec: CodecConfig) -> bool:
     return isinstance(codec, TransformConfig) and codec.correction is not None
+
+
+def _is_plain(codec: CodecConfig) -> bool:
+    """Whether logarithms are all that is written."""
+    return isinstance(codec, TransformConfig) and codec.correction is None
 
 
 def _tells_corrected(codec: CodecConfig) -> bool:

@@ -13,12 +13,11 @@ import torch
 from asrdistill.errors import ContractError
 from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.nn.soft_targets import LowRankTargets
-from asrdistill.pipeline import open_experiment
+from asrdistill.pipeline import open_experiment, rewrite_shards
 from asrdistill.stages import soft_targets
 from asrdistill.targets.codecs import DenseConfig, save_array
 from asrdistill.targets.rewriting import rewrite
 from asrdistill.targets.shards import FRAME_RECORD, ShardReader, SoftTargetSample, write_index, write_shard
-from asrdistill.targets.transform import TransformConfig
 
 pytestmark = pytest.mark.end_to_end
 
@@ -176,9 +175,10 @@ def test_nothing_is_added_to_what_was_rounded_to_zero(tmp_path: Path) -> None:
 
 
 def test_what_is_small_must_be_there_for_other_temperatures(tmp_path: Path) -> None:
-    reader = write_dump(tmp_path, np.full((30, 4), np.float32(0.25)), "geometric")
+    write_dump(tmp_path, np.full((30, 4), np.float32(0.25)), "geometric")
+    codec = "soft_targets.codec={kind: transform, correction: null}"
     with pytest.raises(ContractError, match=r"{kind: dense} keeps no small prob.*dump again with it"):
-        rewrite(reader, tmp_path / "out", TransformConfig(correction=None))
+        rewrite_shards(tmp_path, tmp_path / "out", [codec], None)
     assert not (tmp_path / "out").exists()
 
 
