@@ -133,6 +133,12 @@ def _blend(
         hard[place] = hard_scale * hard[place] + soft_scale * soft[place] - target_scale * targets[place]
 
 
+@numba.njit(cache=True, nogil=True)
+def _square(row: np.ndarray, squares: np.ndarray) -> None:
+    for place in range(len(row)):
+        squares[place] = row[place] * row[place]
+
+
 @numba.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
 def fill_gradient(
     logits: np.ndarray,
@@ -169,12 +175,16 @@ def fill_gradient(
             weight = hard_weights[member] if len(targets) else one
             hard_scale = weight * frame_scale if pdf_id >= 0 else np.float32(0)
             highest = find_highest(row)
-            exponentiate(row, highest, one, filled)
+            if len(targets):
+                exponentiate(row, highest, coldness, softened)
+            if len(targets) and temperature == 2:  # exp(z) = exp(z / 2)^2, for less than an exponential
+                _square(softened, filled)
+            else:
+                exponentiate(row, highest, one, filled)
             total = sum_row(filled)
             loss = np.log(total) - (row[pdf_id] - highest) if pdf_id >= 0 else np.float32(0)
             if len(targets):
                 soft = targets[member % len(targets), frame]
-                exponentiate(row, highest, coldness, softened)
                 soft_total = sum_row(softened)
                 agreement = coldness * sum_deviations(soft, row, highest)
                 told = sum_row(soft)

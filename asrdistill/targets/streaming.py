@@ -19,9 +19,10 @@ POOL_BYTES = 2_000_000_000
 class ShardFrames:
     """The frames of a split, or one worker's part of them, read again whenever they are asked for.
 
-    Workers have whole shards, each its own, and together all of them, whatever their number; each draws its
-    pools and batches for itself, and goes on at any step (`asrdistill.nn.batches`). Their shards differ in
-    size, and so do their numbers of steps.
+    Workers have whole shards, each its own, and together all of them, whatever their number; where they are
+    more than the shards, several read one and each has some of its utterances. Each draws its pools and
+    batches for itself, and goes on at any step (`asrdistill.nn.batches`). Their shards differ in size, and so
+    do their numbers of steps.
 
     Attributes:
         lengths: frames of every utterance: int64 (U,).
@@ -46,23 +47,24 @@ class ShardFrames:
         num_workers: how many there are.
 
         Raises:
-            ContractError: there is no such worker, or fewer shards than workers.
+            ContractError: there is no such worker, or no utterance for it.
         """
         self.reader, self.split, self.temperature, self.weighting = reader, split, temperature, weighting
         total = len(reader.index["splits"][split])
         if not 0 <= worker < num_workers:
             raise ContractError(f"worker {worker} of {num_workers}: workers are counted from 0")
-        if num_workers > total:
-            raise ContractError(
-                f"soft targets {reader.shards_dir}: {num_workers} workers, but {split} has {total} shards "
-                "and every worker reads whole ones; start fewer, or dump with a smaller "
-                "soft_targets.frames_a_shard"
-            )
-        self._numbers = np.arange(worker, total, num_workers)
+        self._numbers = np.arange(worker % total, total, num_workers)
+        self._part = slice(worker // total, None, len(range(worker % total, num_workers, total)))
         shards = [reader.index["splits"][split][number] for number in self._numbers]
-        self.lengths = np.array([length for shard in shards for length in shard["lengths"]], np.int64)
+        lengths = [shard["lengths"][self._part] for shard in shards]
+        self.lengths = np.array([length for of_shard in lengths for length in of_shard], np.int64)
         self.num_usable = self.lengths
-        self._starts = np.cumsum([0, *(len(shard["lengths"]) for shard in shards)])
+        self._starts = np.cumsum([0, *map(len, lengths)])
+        if not len(self.lengths):
+            raise ContractError(
+                f"soft targets {reader.shards_dir}: {num_workers} workers share {total} shards of {split}, and "
+                f"worker {worker} is left without an utterance; start fewer"
+            )
 
     def __len__(self) -> int:
         return int(self.num_usable.sum())
@@ -94,6 +96,8 @@ class ShardFrames:
         needed = shards[np.sort(first)]
         numbers = self._numbers[needed].tolist()
         loaded = self.reader.load_shards(self.split, numbers, self.temperature, self.weighting)
+        if self._part.step > 1:  # of one shard
+            loaded = loaded.select(np.arange(loaded.num_utterances)[self._part])
         there = np.concatenate([self._utterances_of(shard) for shard in needed])
         if np.array_equal(there, utterances):
             return loaded

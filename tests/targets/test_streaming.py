@@ -119,7 +119,7 @@ def test_an_epoch_has_every_frame_once_and_goes_on_at_any_step(shards_dir: Path,
         assert (1024 * batch.soft_targets[..., 0])[counted].long().tolist() == numbers[step]
 
 
-@pytest.mark.parametrize("num_workers", range(1, NUM_SHARDS + 1))
+@pytest.mark.parametrize("num_workers", [*range(1, NUM_SHARDS + 1), NUM_SHARDS + 3, 5 * NUM_SHARDS])
 def test_workers_have_every_frame_once_together(shards_dir: Path, num_workers: int) -> None:
     """And each goes on at any step of its own; frames are told by their first coefficient."""
     model = build_model(AcousticModelConfig(architecture="tdnn", hidden_size=8), 2, NUM_PDFS, 1)
@@ -141,9 +141,9 @@ def read_numbers(batch: Batch) -> list[int]:
     return (1024 * batch.soft_targets[..., 0])[batch.weights > 0].long().tolist()
 
 
-def test_more_workers_than_shards_are_refused(shards_dir: Path) -> None:
+def test_a_worker_for_whom_nothing_is_left_is_refused(shards_dir: Path) -> None:
     for worker, num_workers, told in (
-        (0, NUM_SHARDS + 1, "8 workers, but train has 7 shards and every worker reads whole ones"),
+        (35, 36, "36 workers share 7 shards of train, and worker 35 is left without an utterance"),
         (3, 3, "worker 3 of 3: workers are counted from 0"),
         (-1, 2, "worker -1 of 2"),
     ):
