@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,15 +34,21 @@ def shards_dir(finished: Path, tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.fixture
-def server(shards_dir: Path) -> Iterator[tuple[str, list[str]]]:
-    """URL of the shards on a web server, and the files it was asked for."""
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """URL of a folder on a web server, and the files it was asked for."""
     asked: list[str] = []
     handler = type("Handler", (QuietHandler,), {"asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=shards_dir)) as web:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{web.server_port}", asked
         web.shutdown()
+
+
+@pytest.fixture
+def server(shards_dir: Path) -> Iterator[tuple[str, list[str]]]:
+    with serve(shards_dir) as served:
+        yield served
 
 
 def test_a_copy_of_the_shards_trains_the_same_student(
@@ -81,6 +88,23 @@ def test_a_web_server_is_as_good_as_a_folder(
     assert asrdistill(*words).status == 0
     assert (out / "model.safetensors").read_bytes() == (finished / "student/model.safetensors").read_bytes()
     assert not fetched & set(asked), "what was there was fetched again"
+
+
+def test_shards_with_a_codebook_train_the_same_student_from_a_server(
+    transformed: Path, tmp_path: Path, asrdistill: Command
+) -> None:
+    """And another one where frames count by how far their teachers agree."""
+    short = ("--set", "student.training={num_epochs: 1, batch_size: 256, precision: fp32}")
+    folder, students = transformed / "soft_targets/shards", {}
+    with serve(folder) as (url, asked):
+        for source, weighting in ((folder, "none"), (url, "none"), (folder, "votes"), (folder, "distance")):
+            out = tmp_path / f"{len(students)}"
+            words = ("--out", out, *short, "--set", f"student.frame_weights={weighting}")
+            assert asrdistill("distill", "--shards", source, *words).status == 0
+            students[source, weighting] = (out / "model.safetensors").read_bytes()
+    assert "codebook_t2.safetensors" in asked
+    assert students[folder, "none"] == students[url, "none"]
+    assert len(set(students.values())) == 3
 
 
 def test_other_settings_train_another_student(

@@ -20,7 +20,7 @@ from asrdistill.recipe import PIPELINES_DIR, Recipe, load_recipe
 LIBRARY_DIR = Path(asrdistill.__file__).parent
 # A room imports from rooms above it alone; those on one line do not know each other.
 ROOMS = (
-    ("errors", "config", "progress"),
+    ("errors", "config", "parallel", "progress"),
     ("experiment",),
     ("corpus",),
     ("features",),

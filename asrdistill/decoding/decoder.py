@@ -4,9 +4,7 @@ The search itself is in `search`. It lets go of Python's lock, as acoustic model
 out to threads, which score and search them.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -17,12 +15,11 @@ from asrdistill.decoding.graph import DecodingGraph
 from asrdistill.decoding.lattice import Lattice, of_raw_lattice
 from asrdistill.decoding.search import prepare_graph, search
 from asrdistill.errors import ContractError
+from asrdistill.parallel import map_in_order
 from asrdistill.progress import track
 
 Item = tuple[str, Callable[[], np.ndarray]]
 Decoded = tuple[str, Lattice]
-
-WAITING_A_WORKER = 2
 
 
 class DecoderConfig(Config):
@@ -94,13 +91,9 @@ def decode_utterances(
     Raises:
         ContractError: as `decode`, with the utterance's id.
     """
-    decode_item = partial(_decode_item, graph, config)
-    if num_workers == 1:
-        return dict(track(map(decode_item, utterances), "decode", num_utterances))
     prepare_graph(graph.fst)  # before threads would do so each
-    with ThreadPoolExecutor(num_workers) as pool:
-        decoded = _decode_in_order(pool, decode_item, utterances, WAITING_A_WORKER * num_workers)
-        return dict(track(decoded, "decode", num_utterances))
+    decoded = map_in_order(partial(_decode_item, graph, config), utterances, num_workers)
+    return dict(track(decoded, "decode", num_utterances))
 
 
 def _decode_item(graph: DecodingGraph, config: DecoderConfig, item: Item) -> Decoded:
@@ -109,23 +102,6 @@ def _decode_item(graph: DecodingGraph, config: DecoderConfig, item: Item) -> Dec
         return utterance_id, decode(graph, compute_scores(), config)
     except ContractError as error:
         raise ContractError(f"utterance {utterance_id}: {error}") from error
-
-
-def _decode_in_order(
-    pool: ThreadPoolExecutor, decode_item: Callable[[Item], Decoded], items: Iterable[Item], max_waiting: int
-) -> Iterator[Decoded]:
-    """Yield what becomes of the items, in their order; few are drawn before they are needed."""
-    waiting: deque[Future[Decoded]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(decode_item, item))
-            if len(waiting) > max_waiting:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _check_scores(graph: DecodingGraph, scores: np.ndarray) -> None:

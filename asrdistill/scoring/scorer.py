@@ -1,15 +1,13 @@
 """Decoding and scoring of one system after the other, with everything that they share."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from asrdistill.corpus.lexicon import Lexicon
 from asrdistill.corpus.manifest import read_manifest
@@ -158,8 +156,7 @@ class Scorer:
         num_utterances = len(utterances.counts)
         config = self.decoder_config_of(system)
         workers = min(os.cpu_count() or 1, max(1, num_utterances // UTTERANCES_A_WORKER))
-        with single_torch_thread():
-            lattices = decode_utterances(self.graph, utterances.list(), config, workers, num_utterances)
+        lattices = decode_utterances(self.graph, utterances.list(), config, workers, num_utterances)
         return lattices, utterances.count_all()
 
     def store_of(self, system: System, split: str) -> FrameStore:
@@ -244,17 +241,6 @@ def _describe_frames(system: System, dev: FrameAccuracy, test: FrameAccuracy) ->
         "num_parameters": system.num_parameters,
         "flops_a_frame": system.flops_a_frame,
     }
-
-
-@contextmanager
-def single_torch_thread() -> Iterator[None]:
-    """Let torch compute on one thread: beside the search's threads, its own would wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def write_hypotheses(path: Path, hypotheses: Mapping[str, Sequence[str]]) -> None:

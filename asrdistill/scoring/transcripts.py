@@ -11,8 +11,9 @@ from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment
 from asrdistill.hmm.ctm import write_ctm
 from asrdistill.hmm.segments import Segment
+from asrdistill.parallel import single_torch_thread
 from asrdistill.progress import say
-from asrdistill.scoring.scorer import Scorer, single_torch_thread, write_hypotheses
+from asrdistill.scoring.scorer import Scorer, write_hypotheses
 from asrdistill.scoring.systems import System, list_systems
 from asrdistill.scoring.tuning import tune
 from asrdistill.scoring.word_errors import count_word_errors

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.nn.soft_targets import SoftTargets
+from asrdistill.parallel import map_in_order
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.targets.averaging import AVERAGING_RULES, Opinion, ask_teachers
@@ -41,6 +43,8 @@ from asrdistill.targets.shards import (
 from asrdistill.targets.verification import Damage
 
 SPLITS = ("train", "dev")
+# Of all threads together; an average and what writes it down take a part of that again.
+MOST_LOGITS_BYTES = 4_000_000_000
 # Utterances of a split that teachers are asked about again by `find_differences`.
 NUM_CANARIES = 5
 # Between soft targets of one ensemble on two machines; a rounded draw or coefficient may fall otherwise.
@@ -195,9 +199,16 @@ class _Dump:
         self, numbers: range, codecs: dict[float, Codec], check: Callable[[], None]
     ) -> Iterator[SoftTargetSample]:
         """The samples of a shard; the check comes last, when the shard is about to be published."""
-        for number in numbers:
-            yield self.compute(self.samples[number], codecs)
+        samples = [self.samples[number] for number in numbers]
+        workers = self._count_workers(number for number, _ in samples)
+        yield from map_in_order(partial(self.compute, codecs=codecs), samples, workers)
         check()
+
+    def _count_workers(self, utterances: Iterable[int]) -> int:
+        """Threads that each ask the teachers about one of these: as many as cores, but for their memory."""
+        longest = max(int(self.speech.lengths[number]) for number in utterances)
+        logits_bytes = 4 * self.model.num_members * longest * self.model.num_pdfs
+        return max(1, min(torch.get_num_threads(), MOST_LOGITS_BYTES // logits_bytes))
 
     def ask(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
         """The teachers about an utterance."""
@@ -206,10 +217,16 @@ class _Dump:
     def draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
         """Averages, float32 (T, N, P), of utterances from all over the split."""
         utterances = spread_utterances(self.speech.lengths, wanted_frames)
-        return [
-            self.ask(self.speech.frames_of(number), self.config.temperatures).averages
-            for number in track(utterances, "codebook")
-        ]
+        averages = self.ask_all(utterances, self.config.temperatures)
+        return list(track(averages, "codebook", len(utterances)))
+
+    def ask_all(self, utterances: Sequence[int], temperatures: tuple[float, ...]) -> Iterator[np.ndarray]:
+        """Averages, float32 (T, N, P), of some utterances."""
+        return map_in_order(
+            lambda number: self.ask(self.speech.frames_of(number), temperatures).averages,
+            utterances,
+            self._count_workers(utterances),
+        )
 
     def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
         number, view = sample
@@ -346,9 +363,9 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
         )
     temperature = recipe.student.temperature
     dump.ask(dump.speech.frames_of(utterances[0]), (temperature,))  # what is compiled the first time
-    start, averages = time.perf_counter(), []
-    for number in track(utterances, "ask teachers"):
-        averages.append(dump.ask(dump.speech.frames_of(number), (temperature,)).averages[0])
+    start = time.perf_counter()
+    asked = track(dump.ask_all(utterances, (temperature,)), "ask teachers", len(utterances))
+    averages = [of_temperatures[0] for of_temperatures in asked]
     num_frames = sum(map(len, averages))
     sample = Sample(
         [dump.speech.frames_of(number) for number in utterances],

@@ -62,8 +62,8 @@ class ShardFrames:
         self._starts = np.cumsum([0, *map(len, lengths)])
         if not len(self.lengths):
             raise ContractError(
-                f"soft targets {reader.shards_dir}: {num_workers} workers share {total} shards of {split}, and "
-                f"worker {worker} is left without an utterance; start fewer"
+                f"soft targets {reader.shards_dir}: {num_workers} workers share {total} shards of {split}, "
+                f"and worker {worker} is left without an utterance; start fewer"
             )
 
     def __len__(self) -> int:

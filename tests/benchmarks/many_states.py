@@ -57,7 +57,9 @@ CODECS: tuple[CodecConfig, ...] = (
     SampledConfig(num_draws=14),
 )
 COLUMNS = ("codec", "bytes a frame", "angle", "dev frame accuracy (%)", "lost (points)")
-SAMPLE_FRAMES, PLAN_FRAMES, FRAMES_A_SHARD = 3_000, 4_000, 20_000
+SAMPLE_FRAMES, FRAMES_A_SHARD = 3_000, 20_000
+# As many as `asrdistill plan` takes: of fewer a codebook learns too little, and draws average out less.
+PLAN_FRAMES = 30_000
 LARGEST_SPREAD, BISECTIONS = 30.0, 12
 
 
