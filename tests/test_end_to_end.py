@@ -88,7 +88,7 @@ def count_soft_bytes_a_frame(experiment_dir: Path) -> float:
 
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    assert (report["schema"], report["recipe"], report["num_teachers"]) == (4, "tiny", 3)
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (5, "tiny", 3)
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }
@@ -173,6 +173,37 @@ def test_frame_accuracies_follow_from_weights_features_and_alignments(finished: 
     baseline = np.mean([accuracies[f"teacher_{m:02d}"] for m in range(3)])
     assert systems["baseline"]["frame_accuracy"][split] == pytest.approx(baseline, abs=doubt)
     assert systems["ensemble"]["frame_accuracy"][split] == pytest.approx(accuracies["ensemble"], abs=doubt)
+
+
+def test_pairs_differ_by_what_their_systems_do(finished: Path) -> None:
+    report = read_json(finished / "report/report.json")
+    systems = {**report["systems"], "teacher_00": report["systems"]["baseline"]["members"][0]}
+    pairs = report["comparisons"]["pairs"]
+    assert [(pair["first"], pair["second"]) for pair in pairs[:2]] == [
+        ("teacher_00", "ensemble"),
+        ("teacher_00", "distilled_hard_weight_0.5"),
+    ]
+    for pair in pairs:
+        first, second = systems[pair["first"]], systems[pair["second"]]
+        for measure, rates in (
+            ("frame_accuracy", [system["frame_accuracy"]["test"] for system in (first, second)]),
+            ("wer", [system["wer"]["test"]["wer"] for system in (first, second)]),
+        ):
+            assert pair[measure]["difference"] == pytest.approx(rates[0] - rates[1], abs=1e-9)
+            low, high = pair[measure]["ci95"]
+            assert low <= pair[measure]["difference"] <= high
+        assert 0 <= pair["wer"]["p_value"] <= pair["wer"]["p_corrected"] <= 1
+    manifest = (finished / "prepare/manifests/test.jsonl").read_text(encoding="utf-8").splitlines()
+    assert report["comparisons"]["num_speakers"] == len({json.loads(line)["speaker"] for line in manifest})
+
+
+def test_frames_of_every_utterance_sum_to_the_accuracy(finished: Path) -> None:
+    counted = read_json(finished / "score/test_frames.json")
+    assert len(counted["utterances"]) == len(set(counted["utterances"]))
+    for name, frames in counted["systems"].items():
+        assert len(frames["correct"]) == len(frames["frames"]) == len(counted["utterances"])
+        accuracy = read_json(finished / f"score/systems/{name}.json")["frame_accuracy"]["test"]
+        assert sum(frames["correct"]) / sum(frames["frames"]) == pytest.approx(accuracy)
 
 
 def test_word_errors_follow_from_hypotheses_and_manifests(finished: Path) -> None:

@@ -1,6 +1,6 @@
 """What the numbers show, in sentences that stay true when there is no gain, or harm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class _Comparison:
     student: float
     spread: float | None
     transfer: float | None
+    interval: Sequence[float] | None
 
 
 def conclude(report: Mapping[str, Any]) -> list[str]:
@@ -34,7 +35,7 @@ def conclude(report: Mapping[str, Any]) -> list[str]:
     measured = zip(MEASURES.items(), *map(_list_measures, named), strict=False)
     sentences = [
         _sentence(
-            _compare(measure, values, spread[key]["test"], report["transfer"][key]["value"]),
+            _compare(measure, values, spread[key]["test"], report["transfer"][key]),
             report["num_teachers"],
         )
         for (key, measure), *values in measured
@@ -68,11 +69,12 @@ def _list_measures(system: Mapping[str, Any]) -> list[float]:
     return [100 * system["frame_accuracy"]["test"], *wers]
 
 
-def _compare(measure: str, values: list[float], spread: float | None, transfer: float | None) -> _Comparison:
+def _compare(
+    measure: str, values: list[float], spread: float | None, transfer: Mapping[str, Any]
+) -> _Comparison:
     baseline, ensemble, student = values
-    return _Comparison(
-        measure, baseline, ensemble, student, None if spread is None else 100 * spread, transfer
-    )
+    percent = None if spread is None else 100 * spread
+    return _Comparison(measure, baseline, ensemble, student, percent, transfer["value"], transfer["ci95"])
 
 
 def _sentence(comparison: _Comparison, num_teachers: int) -> str:
@@ -86,7 +88,18 @@ def _sentence(comparison: _Comparison, num_teachers: int) -> str:
             f"{start}, so there is no gain to transfer; "
             f"the distilled model is {_points(above_mean)} that mean."
         )
-    return f"{start}; {_student_clause(comparison, above_mean)}.{_caution(gain, comparison.spread)}"
+    doubts = f"{_say_interval(comparison.interval)}{_caution(gain, comparison.spread)}"
+    return f"{start}; {_student_clause(comparison, above_mean)}.{doubts}"
+
+
+def _say_interval(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return (
+            " This share has no 95% interval: with other speakers, or other teachers, there may be no gain "
+            "at all."
+        )
+    low, high = interval
+    return f" 95% interval of this share: {100 * low:.0f}% to {100 * high:.0f}%."
 
 
 def _student_clause(comparison: _Comparison, above_mean: float) -> str:

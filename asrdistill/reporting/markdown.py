@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from asrdistill.reporting import agreement, codec_curve, costs, ensemble_curve
+from asrdistill.reporting import agreement, codec_curve, comparisons, costs, ensemble_curve
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import (
     COLUMNS,
@@ -24,9 +24,10 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Everything of report.json that a reader wants, as Markdown; the pictures are in report.html only."""
     sections = [
         [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
-        conclude(report),
+        [*conclude(report), *comparisons.conclude_significance(report)],
         _results(report),
         _word_errors(report),
+        ["## Differences on test", *_comparisons(report)],
         ["## Ensemble size", *_ensemble_size(report)],
         ["## Agreement of the teachers", *_agreement(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
@@ -70,6 +71,11 @@ def _results(report: Mapping[str, Any]) -> list[str]:
 def _word_errors(report: Mapping[str, Any]) -> list[str]:
     rows = [(row.system, row.word_errors) for row in list_rows(report) if row.word_errors]
     return ["## Word errors on test", _table(("system", "word errors"), rows, left=2)] if rows else []
+
+
+def _comparisons(report: Mapping[str, Any]) -> list[str]:
+    rows = comparisons.list_comparison_rows(report)
+    return [_table(comparisons.COLUMNS, rows), comparisons.explain(report)]
 
 
 def _ensemble_size(report: Mapping[str, Any]) -> list[str]:

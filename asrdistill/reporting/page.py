@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from asrdistill.reporting import agreement, codec_curve, costs, ensemble_curve, table
+from asrdistill.reporting import agreement, codec_curve, comparisons, costs, ensemble_curve, table
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.learning_curves import (
@@ -53,7 +53,8 @@ def render_html(
         table=table,
         rows=table.list_rows(report),
         transfers=table.list_transfer_rows(report),
-        conclusions=conclude(report),
+        conclusions=[*conclude(report), *comparisons.conclude_significance(report)],
+        comparisons=comparisons,
         curves=_draw_curves(teachers, students),
         ensemble_curve=ensemble_curve,
         ensemble_size_svg=Markup(ensemble_curve.draw_ensemble_size(report["ensemble_size"])),

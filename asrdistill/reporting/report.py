@@ -20,7 +20,7 @@ from typing import Any
 
 System = Mapping[str, Any]
 
-SCHEMA = 4
+SCHEMA = 5
 ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
 WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
@@ -73,20 +73,28 @@ def _spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def compute_transfer(baseline: System, ensemble: System, student: System) -> dict[str, Any]:
+def compute_transfer(
+    baseline: System,
+    ensemble: System,
+    student: System,
+    intervals: Mapping[str, Sequence[float] | None] | None = None,
+) -> dict[str, Any]:
     """How much of the ensemble's gain over the baseline the student keeps, on test.
 
     Value: (student - baseline) / (ensemble - baseline): 1 keeps all, 0 none, below 0 is harm; None
-    (undefined) where the ensemble is not better than the baseline. "ci95" is None: not computed here.
-    "wer" is there where words were decoded.
+    (undefined) where the ensemble is not better than the baseline. "wer" is there where words were decoded.
+    "ci95" is that of `intervals`, by measure; None where the ensemble may as well have no gain.
     Source: the 86% of Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 3, is this ratio.
     """
+    found = intervals or {}
     systems = (baseline, ensemble, student)
     accuracies = [system["frame_accuracy"]["test"] for system in systems]
-    transfer = {"frame_accuracy": {"value": _kept_share(*accuracies), "ci95": None}}
+    transfer: dict[str, Any] = {
+        "frame_accuracy": {"value": _kept_share(*accuracies), "ci95": found.get("frame_accuracy")}
+    }
     if has_words(baseline):
         negated_wers = [-system["wer"]["test"]["wer"] for system in systems]
-        transfer["wer"] = {"value": _kept_share(*negated_wers), "ci95": None}
+        transfer["wer"] = {"value": _kept_share(*negated_wers), "ci95": found.get("wer")}
     return transfer
 
 
@@ -113,6 +121,8 @@ def build_report(
     ensemble: System,
     aligner: System,
     students: Sequence[System],
+    comparisons: Mapping[str, Any],
+    transfer_intervals: Mapping[str, Sequence[float] | None],
     ensemble_size: Mapping[str, Sequence[Mapping[str, Any]]],
     agreement: Sequence[Mapping[str, Any]],
     soft_targets: Mapping[str, Any],
@@ -132,6 +142,9 @@ def build_report(
         ensemble: the system that averages the teachers.
         aligner: the Gaussian mixtures of the align stage.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
+        comparisons: "num_speakers" of test, and "pairs", as scoring/comparison.py describes them: of the
+            first teacher ("teacher_00"), the ensemble and the students.
+        transfer_intervals: of the transfer of the student chosen, by measure.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "distance".
         soft_targets: "bytes_per_frame", "codec", "temperatures", "num_shards".
@@ -161,7 +174,8 @@ def build_report(
             "aligner": dict(aligner),
             **by_name,
         },
-        "transfer": compute_transfer(baseline, ensemble, chosen[0]),
+        "transfer": compute_transfer(baseline, ensemble, chosen[0], transfer_intervals),
+        "comparisons": dict(comparisons),
         "ensemble_size": {split: list(map(dict, sizes)) for split, sizes in ensemble_size.items()},
         "agreement": list(map(dict, agreement)),
         "soft_targets": dict(soft_targets),

@@ -1,1 +1,1 @@
-"""How good hypotheses and posteriors are: word errors, frame accuracy, tuning of the decoding weights."""
+"""How good hypotheses and posteriors are: word errors, frame accuracy, significance; tuning of weights."""

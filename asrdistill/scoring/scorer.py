@@ -23,7 +23,7 @@ from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.realignment import compute_log_priors
 from asrdistill.progress import say, track
-from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames
+from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames, sum_frames
 from asrdistill.scoring.systems import System
 from asrdistill.scoring.tuning import Tuning, TuningConfig, tune
 from asrdistill.scoring.word_errors import WordErrors, count_word_errors
@@ -146,18 +146,18 @@ class Scorer:
             utterances = _Utterances(self, system, split)
             for _, compute_scores in track(utterances.list(), f"frames {split}", len(utterances.counts)):
                 compute_scores()
-            counts[split] = utterances.count_all()
+            counts[split] = utterances.counts
         say(f"  {system.name}: {_say_accuracies(counts['dev'], counts['test'])}")
         return {**_describe_frames(system, counts["dev"], counts["test"]), "incomplete": []}
 
-    def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], FrameAccuracy]:
-        """Lattices of a split, and the frame accuracy counted on the way."""
+    def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], list[FrameAccuracy]]:
+        """Lattices of a split, and the frames of each utterance, counted on the way."""
         utterances = _Utterances(self, system, split)
         num_utterances = len(utterances.counts)
         config = self.decoder_config_of(system)
         workers = min(os.cpu_count() or 1, max(1, num_utterances // UTTERANCES_A_WORKER))
         lattices = decode_utterances(self.graph, utterances.list(), config, workers, num_utterances)
-        return lattices, utterances.count_all()
+        return lattices, utterances.counts
 
     def store_of(self, system: System, split: str) -> FrameStore:
         """The frames of a split that a system hears."""
@@ -219,10 +219,6 @@ class _Utterances:
         """Id of each utterance, and what computes its scaled log likelihoods, float32 (frames, P)."""
         return [(name, partial(self._score, index)) for index, name in enumerate(self._store.utterance_ids)]
 
-    def count_all(self) -> FrameAccuracy:
-        """Frames of all utterances."""
-        return sum(self.counts, FrameAccuracy(0, 0))
-
     def _score(self, index: int) -> np.ndarray:
         scaled_log_likelihoods = self._system.score(self._store.frames_of(index))
         targets = self._scorer.targets_of(self._split, index)
@@ -231,13 +227,20 @@ class _Utterances:
         return scaled_log_likelihoods
 
 
-def _say_accuracies(dev: FrameAccuracy, test: FrameAccuracy) -> str:
-    return f"frame accuracy {100 * dev.accuracy:.2f}% dev, {100 * test.accuracy:.2f}% test"
+def _say_accuracies(dev: Sequence[FrameAccuracy], test: Sequence[FrameAccuracy]) -> str:
+    dev_accuracy, test_accuracy = (sum_frames(counts).accuracy for counts in (dev, test))
+    return f"frame accuracy {100 * dev_accuracy:.2f}% dev, {100 * test_accuracy:.2f}% test"
 
 
-def _describe_frames(system: System, dev: FrameAccuracy, test: FrameAccuracy) -> dict[str, Any]:
+def _describe_frames(
+    system: System, dev: Sequence[FrameAccuracy], test: Sequence[FrameAccuracy]
+) -> dict[str, Any]:
     return {
-        "frame_accuracy": {"dev": dev.accuracy, "test": test.accuracy},
+        "frame_accuracy": {"dev": sum_frames(dev).accuracy, "test": sum_frames(test).accuracy},
+        "test_frames": {
+            "correct": [count.correct for count in test],
+            "frames": [count.frames for count in test],
+        },
         "num_parameters": system.num_parameters,
         "flops_a_frame": system.flops_a_frame,
     }

@@ -13,7 +13,7 @@ Shapes: U utterances.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,13 +116,21 @@ def bootstrap_difference(
     _, blocks = np.unique(np.asarray(speakers), return_inverse=True)
     differences = np.bincount(blocks, np.asarray(first, np.float64) - second)
     totals = np.bincount(blocks, np.asarray(sizes, np.float64))
-    rng, even = np.random.default_rng(seed), np.full(len(totals), 1 / len(totals))
-    drawn = []
-    for first_draw in range(0, num_draws, DRAWS_AT_A_TIME):
-        counts = rng.multinomial(len(totals), even, min(DRAWS_AT_A_TIME, num_draws - first_draw))
-        drawn.append((counts @ differences) / (counts @ totals))
+    drawn = [
+        (counts @ differences) / (counts @ totals)
+        for counts in draw_blocks(np.random.default_rng(seed), len(totals), num_draws)
+    ]
     low, high = np.quantile(np.concatenate(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def draw_blocks(
+    rng: np.random.Generator, num_blocks: int, num_draws: int = NUM_DRAWS
+) -> Iterator[np.ndarray]:
+    """How often each block is drawn, with replacement: int64 (some draws, blocks), until all are done."""
+    even = np.full(num_blocks, 1 / num_blocks)
+    for first in range(0, num_draws, DRAWS_AT_A_TIME):
+        yield rng.multinomial(num_blocks, even, min(DRAWS_AT_A_TIME, num_draws - first))
 
 
 def adjust_p_values(p_values: Sequence[float]) -> list[float]:

@@ -19,8 +19,10 @@ from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
 from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
-from asrdistill.reporting.report import LeftOut, build_report, has_words
+from asrdistill.reporting.report import LeftOut, build_report, has_words, name_students
 from asrdistill.reporting.tuning_grid import TuningGrid
+from asrdistill.scoring.comparison import bootstrap_transfers, compare_pairs
+from asrdistill.scoring.outcomes import Outcomes
 from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.shards import ShardReader
 
@@ -39,6 +41,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     aligner = _read(score_dir / "systems/aligner.json")
     students = _read_students(experiment)
     shards = ShardReader(experiment.dir / "soft_targets/shards")
+    comparisons, intervals = _compare(experiment, len(teachers), students)
     report = build_report(
         recipe=recipe.name,
         num_tied_states=shards.num_pdfs,
@@ -46,6 +49,8 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         ensemble=_as_system(ensemble),
         aligner=_as_system(aligner),
         students=[_as_system(system) for system in students],
+        comparisons=comparisons,
+        transfer_intervals=intervals,
         ensemble_size=_read(score_dir / "ensemble_size.json"),
         agreement=shards.count_votes("dev"),
         soft_targets=_describe_soft_targets(shards),
@@ -110,6 +115,21 @@ def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
         }
         for number, (student, weight) in enumerate(zip(students, described["hard_weights"], strict=True))
     ]
+
+
+def _compare(
+    experiment: Experiment, num_teachers: int, students: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pairs of systems on test, and the intervals of the transfer of the student that dev chose."""
+    outcomes = Outcomes(experiment.dir)
+    teachers = [outcomes.read(f"teacher_{number:02d}") for number in range(num_teachers)]
+    ensemble, names = outcomes.read("ensemble"), name_students(students)
+    distilled = [outcomes.read(f"student_{number:02d}", name) for number, name in enumerate(names)]
+    chosen = distilled[[student["chosen"] for student in students].index(True)]
+    speech = outcomes.speech
+    pairs = compare_pairs([teachers[0], ensemble, *distilled], speech)
+    comparisons = {"num_speakers": speech.num_speakers, "pairs": pairs}
+    return comparisons, bootstrap_transfers(teachers, ensemble, chosen, speech)
 
 
 def _describe_soft_targets(shards: ShardReader) -> dict[str, Any]:

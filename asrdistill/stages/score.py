@@ -1,5 +1,6 @@
 """Frame accuracy and word errors of aligner, teachers, ensemble and students, and of smaller ensembles."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +42,7 @@ WRITES = (
     "score/language_model.json",
     "score/language_model.arpa.gz",
     "score/ensemble_size.json",
+    "score/test_frames.json",
 )
 
 
@@ -68,18 +70,27 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     write_json(folder / "language_model.json", scorer.model_facts)
     write_arpa(folder / "language_model.arpa.gz", scorer.language_model)
     teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    counted = {}
     for system in list_systems(experiment, scorer.log_priors):
         path = folder / "systems" / f"{system.name}.json"
-        if path.is_file() and (not scorer.can_decode or path.with_suffix(".test.txt").is_file()):
+        if _is_scored(path, scorer.can_decode):
             say(f"  {system.name}: scored already")
-            continue
-        result = scorer.score(system)
-        write_json(path, result)
+        else:
+            write_json(path, scorer.score(system))
+        counted[system.name] = json.loads(path.read_text(encoding="utf-8"))["test_frames"]
+    test = scorer.stores["test"].utterance_ids
+    write_json(folder / "test_frames.json", {"utterances": list(test), "systems": counted})
     path = folder / "ensemble_size.json"
     if path.is_file():
         say("  ensembles of every size: scored already")
     else:
         write_json(path, score_sizes(scorer, teachers))
+
+
+def _is_scored(path: Path, can_decode: bool) -> bool:
+    if not path.is_file() or (can_decode and not path.with_suffix(".test.txt").is_file()):
+        return False
+    return "test_frames" in json.loads(path.read_text(encoding="utf-8"))  # earlier versions left it out
 
 
 def score_sizes(scorer: Scorer, teachers: AcousticModel) -> dict[str, list[dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """A made-up but lifelike result, with text that needs escaping, to render in every test."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
-from asrdistill.reporting.report import LeftOut, build_report
+from asrdistill.reporting.report import LeftOut, build_report, name_students
 from asrdistill.reporting.tuning_grid import TuningGrid
 
 NASTY_ID = "utt_7<b>&|$x_1$"
@@ -28,7 +29,44 @@ def make_system(
     }
 
 
-def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dict[str, Any]:
+def make_comparisons(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the first teacher (of 144 word errors), the ensemble and the students; a point is p = 0.02."""
+    systems = {
+        "teacher_00": make_system(0.616, 144),
+        "ensemble": ensemble,
+        **dict(zip(name_students(students), students, strict=True)),
+    }
+    pairs = []
+    for first, second in combinations(systems, 2):
+        wers = [systems[name]["wer"]["test"]["wer"] for name in (first, second)]
+        rates = [systems[name]["frame_accuracy"]["test"] for name in (first, second)]
+        p_value = 1 - 98 * min(abs(wers[0] - wers[1]), 0.01)
+        pairs.append(
+            {
+                "first": first,
+                "second": second,
+                "frame_accuracy": _compare(*rates),
+                "wer": {
+                    **_compare(*wers),
+                    "num_segments": 321,
+                    "z": 1.0,
+                    "p_value": p_value / 2,
+                    "p_corrected": p_value,
+                },
+            }
+        )
+    return {"num_speakers": 60, "pairs": pairs}
+
+
+def _compare(first: float, second: float) -> dict[str, Any]:
+    return {"difference": first - second, "ci95": [first - second - 0.004, first - second + 0.005]}
+
+
+def make_report(
+    ensemble: dict[str, Any],
+    students: list[dict[str, Any]],
+    transfer_intervals: dict[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
     """A report whose ten teachers have a mean test frame accuracy of 0.62 and a mean WER of 0.15."""
     accuracies = 0.62 + 0.001 * np.array([-4, -3, -2, -1, 0, 0, 1, 2, 3, 4])
     errors = [144, 146, 148, 149, 150, 150, 151, 152, 154, 156]
@@ -43,6 +81,8 @@ def make_report(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dic
         ensemble=ensemble,
         aligner=make_system(0.41, 210),
         students=students,
+        comparisons=make_comparisons(ensemble, students),
+        transfer_intervals=transfer_intervals or {},
         ensemble_size={"dev": make_sizes(0.0067), "test": make_sizes(0.0)},
         agreement=[
             {"votes": 3, "share": 0.125, "distance": 0.5},
@@ -116,9 +156,14 @@ def make_students() -> list[dict[str, Any]]:
 def report_of_test() -> Callable[..., dict[str, Any]]:
     """Build a report of an ensemble and one student from their test frame accuracies and word errors."""
 
-    def build(ensemble: tuple[float, int], student: tuple[float, int]) -> dict[str, Any]:
+    def build(
+        ensemble: tuple[float, int],
+        student: tuple[float, int],
+        transfer_intervals: dict[str, tuple[float, float]] | None = None,
+    ) -> dict[str, Any]:
         more = {"hard_weight": 0.5, "temperature": 2.0, "chosen": True}
-        return make_report(make_system(*ensemble), [make_system(*student, **more)])
+        students = [make_system(*student, **more)]
+        return make_report(make_system(*ensemble), students, transfer_intervals)
 
     return build
 

@@ -83,7 +83,7 @@ def test_students_are_named_by_weight_and_by_temperature_only_where_needed() -> 
 
 
 def test_report_has_the_contracts_keys_and_survives_json(report: dict[str, Any]) -> None:
-    assert report["schema"] == 4
+    assert report["schema"] == 5
     assert (report["num_teachers"], report["num_tied_states"]) == (10, 120)
     weights = [f"distilled_hard_weight_{weight}" for weight in ("0", "0.25", "0.5", "1")]
     assert list(report["systems"]) == ["baseline", "ensemble", "distilled", "aligner", *weights]
@@ -107,4 +107,5 @@ def test_exactly_one_student_is_chosen(chosen: tuple[bool, bool]) -> None:
             recipe="r", num_tied_states=3, teachers=[system(0.6, 0.1)], ensemble=system(0.6, 0.1),
             aligner=system(0.4, 0.2), students=students, ensemble_size={}, agreement=[], soft_targets={},
             codecs=[], language_model={}, stages={}, left_out=[], settings={}, versions={},
+            comparisons={}, transfer_intervals={},
         )  # fmt: skip

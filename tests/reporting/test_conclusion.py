@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from asrdistill.reporting.comparisons import conclude_significance
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import name_student
 
@@ -39,6 +40,47 @@ def test_sentences(
     assert frame_sentence.startswith("Frame accuracy on test: ") and frames in frame_sentence
     assert word_sentence.startswith("WER on test: ") and words in word_sentence
     assert "spread" not in frame_sentence
+
+
+def test_how_sure_a_share_is_is_said(report_of_test: Callable[..., dict[str, Any]]) -> None:
+    intervals = {"frame_accuracy": (0.71, 0.895)}
+    frame_sentence, word_sentence = conclude(report_of_test((0.63, 140), (0.628, 145), intervals))
+    assert frame_sentence.endswith("keeps 80% of that gain. 95% interval of this share: 71% to 90%.")
+    assert word_sentence.endswith(
+        "keeps 50% of that gain. This share has no 95% interval: with other speakers, or other teachers, "
+        "there may be no gain at all."
+    )
+    without_gain = conclude(report_of_test((0.61, 155), (0.63, 150), intervals))
+    assert not any("interval" in sentence for sentence in without_gain)
+
+
+@pytest.mark.parametrize(
+    ("ensemble_errors", "student_errors", "told"),
+    [
+        (130, 129, "the ensemble against one teacher p = 0.020, significantly better; "
+         "the distilled model against one teacher p = 0.020, significantly better; "
+         "the distilled model against the ensemble p = 0.902, not significant."),
+        (140, 143, "the ensemble against one teacher p = 0.608, not significant; "
+         "the distilled model against one teacher p = 0.902, not significant; "
+         "the distilled model against the ensemble p = 0.706, not significant."),
+        (134, 160, "the ensemble against one teacher p = 0.020, significantly better; "
+         "the distilled model against one teacher p = 0.020, significantly worse; "
+         "the distilled model against the ensemble p = 0.020, significantly worse."),
+    ],
+    ids=["significant", "not significant", "harmful"],
+)  # fmt: skip
+def test_what_is_more_than_luck(
+    report_of_test: Callable[..., dict[str, Any]], ensemble_errors: int, student_errors: int, told: str
+) -> None:
+    (sentence,) = conclude_significance(report_of_test((0.63, ensemble_errors), (0.628, student_errors)))
+    assert sentence == f"WER in matched pairs (MAPSSWE, corrected for 3 pairs of systems): {told}"
+
+
+def test_without_words_nothing_is_said_of_luck(report_of_test: Callable[..., dict[str, Any]]) -> None:
+    report = report_of_test((0.63, 140), (0.628, 145))
+    for pair in report["comparisons"]["pairs"]:
+        del pair["wer"]
+    assert conclude_significance(report) == []
 
 
 def test_a_gain_within_the_spread_is_said_to_say_little(

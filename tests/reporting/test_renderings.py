@@ -148,6 +148,17 @@ def test_interval_is_shown_where_there_is_one(report: dict[str, Any]) -> None:
     assert "88% [61, 102]" in render_table(with_interval)
 
 
+def test_pairs_are_shown_with_their_intervals(
+    report_of_test: Callable[..., dict[str, Any]], pictures: dict[str, Any]
+) -> None:
+    report = report_of_test((0.63, 140), (0.628, 145))
+    for rendering in (render_markdown(report), Page(render_html(report, **pictures)).text):
+        cells = re.sub(r"[\s|]+", "", rendering)
+        assert "oneteacher−ensemble-1.40[-1.80,-0.90]+0.40[+0.00,+0.90]3210.3040.608" in cells
+        assert "over the 60 speakers of test" in rendering
+        assert "the ensemble against one teacher p = 0.608, not significant" in rendering
+
+
 def test_page_fetches_nothing(page: Page, page_source: str) -> None:
     assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
@@ -227,6 +238,8 @@ def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures:
         ensemble=forget_words(systems["ensemble"]),
         aligner=forget_words(systems["aligner"]),
         students=students,
+        comparisons={**report["comparisons"], "pairs": [*map(forget_words, report["comparisons"]["pairs"])]},
+        transfer_intervals={"frame_accuracy": (0.5, 1.25)},
         codecs=[{**c, "students": [forget_words(s) for s in c["students"]]} for c in report["codecs"]],
         left_out=[],
     )  # fmt: skip
