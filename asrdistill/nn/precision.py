@@ -7,6 +7,7 @@ import torch
 
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 MIN_SPEEDUP = 1.2
+NUM_ROUNDS = 6
 # More of them take longer, and the ratio is the same.
 PROBED_MEMBERS = 2
 # A processor without bf16 is a hundred times slower with it: small products tell, large ones take minutes.
@@ -25,17 +26,18 @@ def choose_dtype(choice: PrecisionChoice, num_members: int, batch_size: int, wid
 
 
 def _measure_speedup(shape: tuple[int, int, int]) -> float:
-    """Of bf16 over fp32."""
-    return _time_product(shape, torch.float32) / _time_product(shape, torch.bfloat16)
+    """Of bf16 over fp32, by the shortest times; in turn, so that what else runs meanwhile slows down both."""
+    dtypes = (torch.float32, torch.bfloat16)
+    seconds = [[_time_product(shape, dtype) for dtype in dtypes] for _ in range(NUM_ROUNDS)]
+    fp32, bf16 = (min(times) for times in zip(*seconds, strict=True))
+    return fp32 / bf16
 
 
-def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int = 5) -> float:
-    """Shortest time of one batched product, in seconds."""
+def _time_product(shape: tuple[int, int, int], dtype: torch.dtype) -> float:
+    """Time of one batched product, the second one, in seconds."""
     hidden = torch.ones(shape, dtype=dtype)
     weight = torch.ones(shape[0], shape[2], shape[2], dtype=dtype)
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        torch.bmm(hidden, weight)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    torch.bmm(hidden, weight)
+    start = time.perf_counter()
+    torch.bmm(hidden, weight)
+    return time.perf_counter() - start
