@@ -194,7 +194,8 @@ def test_pairs_differ_by_what_their_systems_do(finished: Path) -> None:
             assert low <= pair[measure]["difference"] <= high
         assert 0 <= pair["wer"]["p_value"] <= pair["wer"]["p_corrected"] <= 1
     manifest = (finished / "prepare/manifests/test.jsonl").read_text(encoding="utf-8").splitlines()
-    assert report["comparisons"]["num_speakers"] == len({json.loads(line)["speaker"] for line in manifest})
+    assert report["comparisons"]["block"] == "speaker"
+    assert report["comparisons"]["num_blocks"] == len({json.loads(line)["speaker"] for line in manifest})
 
 
 def test_frames_of_every_utterance_sum_to_the_accuracy(finished: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from asrdistill.reporting.table import NOT_MEASURED, name_student
+from asrdistill.reporting.report import NOT_MEASURED, name_student
 
 COLUMNS = (
     "first less second",
@@ -20,12 +20,13 @@ ONE_TEACHER = "teacher_00"
 
 def explain(report: Mapping[str, Any]) -> str:
     """What the table says, and what of it."""
-    num_speakers, num_pairs = report["comparisons"]["num_speakers"], len(report["comparisons"]["pairs"])
+    comparisons = report["comparisons"]
+    blocks, num_pairs = f"{comparisons['num_blocks']} {comparisons['block']}s", len(comparisons["pairs"])
+    why = ", whose utterances are not independent" if comparisons["block"] == "speaker" else ""
     return (
-        f"In brackets 95% intervals, by bootstrap over the {num_speakers} speakers of test, whose "
-        "utterances are not independent. MAPSSWE (matched pairs of sentence segments, as NIST's sc_stats) "
-        "takes segments for independent, so it is the more hopeful of the two; corrected: for "
-        f"{num_pairs} pairs (Holm). One teacher is the first, not chosen by its result."
+        f"In brackets 95% intervals, by bootstrap over the {blocks} of test{why}. MAPSSWE (matched pairs of "
+        "sentence segments, as NIST's sc_stats) takes segments for independent, so it is the more hopeful of "
+        f"the two; corrected: for {num_pairs} pairs (Holm). One teacher is the first, whatever its result."
     )
 
 

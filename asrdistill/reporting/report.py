@@ -23,6 +23,7 @@ System = Mapping[str, Any]
 SCHEMA = 5
 ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
+NOT_MEASURED = "–"
 WORD_ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
 
 
@@ -103,6 +104,13 @@ def _kept_share(baseline: float, ensemble: float, student: float) -> float | Non
     return (student - baseline) / gain if gain > ROUNDING else None
 
 
+def name_student(student: System) -> str:
+    """What a student is called in tables; one that never saw a soft target is a control."""
+    if student["hard_weight"] == 1:
+        return "control, hard targets alone"
+    return f"distilled, hard weight {student['hard_weight']:g}"
+
+
 def name_students(students: Sequence[System]) -> list[str]:
     """Names of the students in the report: by hard weight, and by temperature where a weight has several."""
     times_used = Counter(student["hard_weight"] for student in students)
@@ -142,8 +150,8 @@ def build_report(
         ensemble: the system that averages the teachers.
         aligner: the Gaussian mixtures of the align stage.
         students: systems that also have "hard_weight", "temperature" and "chosen"; exactly one is chosen.
-        comparisons: "num_speakers" of test, and "pairs", as scoring/comparison.py describes them: of the
-            first teacher ("teacher_00"), the ensemble and the students.
+        comparisons: "num_blocks" of test and what they are ("block"), and "pairs", as
+            scoring/comparison.py describes them: of the first teacher ("teacher_00"), ensemble and students.
         transfer_intervals: of the transfer of the student chosen, by measure.
         ensemble_size: for "dev" and "test" a dict for each size, as scoring/ensemble_size.py describes it.
         agreement: of each number of "votes" on dev the "share" of frames and the teachers' mean "distance".

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asrdistill.reporting.comparisons import conclude_significance
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.report import compute_transfer, has_words
+from asrdistill.reporting.report import NOT_MEASURED, compute_transfer, has_words, name_student
 
 HINTON_HARD_WEIGHT = 0.5
 HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
 HINTON_ROWS = (("baseline", "58.9", "10.9"), ("10x ensemble", "61.1", "10.7"), ("distilled", "60.8", "10.7"))
 HINTON_TRANSFER = ("86%", "100%")
 
-NOT_MEASURED = "–"
 COLUMNS = (
     "system",
     "frame accuracy dev (%)",
@@ -92,13 +92,6 @@ def _name_aligner(settings: Mapping[str, Any]) -> str:
     if settings["alignment"]["imported"]:
         return "GMM-HMM trained on the targets"
     return "GMM-HMM that made the targets"
-
-
-def name_student(student: Mapping[str, Any]) -> str:
-    """What a student is called in tables; one that never saw a soft target is a control."""
-    if student["hard_weight"] == 1:
-        return "control, hard targets alone"
-    return f"distilled, hard weight {student['hard_weight']:g}"
 
 
 def _students(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -191,7 +184,7 @@ def render_table(report: Mapping[str, Any]) -> str:
         errors = ["Word errors on test", *errors, ""]
     blocks = [[*aligned[:2], rule, *body], aligned[first_transfer:first_hinton], aligned[first_hinton:]]
     table = f"\n{rule}\n".join("\n".join(block) for block in blocks)
-    return "\n".join([table, "", *errors, *conclude(report)]) + "\n"
+    return "\n".join([table, "", *errors, *conclude(report), *conclude_significance(report)]) + "\n"
 
 
 def _align(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:

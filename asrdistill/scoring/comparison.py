@@ -42,16 +42,19 @@ class ScoredSpeech:
     Attributes:
         num_frames: int64 (U,), those with a hard target.
         num_words: int64 (U,), of the transcripts.
-        speakers: of each; where no speaker is known, each utterance stands for one.
+        blocks: what the utterance belongs to that is drawn as a whole: its speaker, or where there are no
+            two of them itself.
+        block: what that is: "speaker" or "utterance".
     """
 
     num_frames: np.ndarray
     num_words: np.ndarray
-    speakers: Sequence[str]
+    blocks: Sequence[str]
+    block: str = "speaker"
 
     @property
-    def num_speakers(self) -> int:
-        return len(set(self.speakers))
+    def num_blocks(self) -> int:
+        return len(set(self.blocks))
 
 
 def compare_pairs(outcomes: Sequence[Outcome], speech: ScoredSpeech) -> list[dict[str, Any]]:
@@ -64,7 +67,7 @@ def compare_pairs(outcomes: Sequence[Outcome], speech: ScoredSpeech) -> list[dic
     pairs = list(combinations(outcomes, 2))
     compared = []
     for first, second in pairs:
-        frames = _compare(first.wrong_frames, second.wrong_frames, speech.num_frames, speech.speakers)
+        frames = _compare(first.wrong_frames, second.wrong_frames, speech.num_frames, speech.blocks)
         # More wrong frames are less accuracy.
         accuracy = {"difference": -frames["difference"], "ci95": [-end for end in reversed(frames["ci95"])]}
         found: dict[str, Any] = {"first": first.name, "second": second.name, "frame_accuracy": accuracy}
@@ -72,7 +75,7 @@ def compare_pairs(outcomes: Sequence[Outcome], speech: ScoredSpeech) -> list[dic
             assert first.alignments is not None and second.alignments is not None
             matched = compare_segments(first.alignments, second.alignments)
             found["wer"] = {
-                **_compare(first.word_errors, second.word_errors, speech.num_words, speech.speakers),
+                **_compare(first.word_errors, second.word_errors, speech.num_words, speech.blocks),
                 "num_segments": matched.num_segments,
                 "z": matched.z,
                 "p_value": matched.p_value,
@@ -99,13 +102,13 @@ def bootstrap_transfers(
     wrong = np.stack([teacher.wrong_frames for teacher in teachers])
     found = {
         "frame_accuracy": bootstrap_transfer(
-            wrong, ensemble.wrong_frames, student.wrong_frames, speech.speakers
+            wrong, ensemble.wrong_frames, student.wrong_frames, speech.blocks
         )
     }
     errors = [teacher.word_errors for teacher in teachers if teacher.word_errors is not None]
     if errors and ensemble.word_errors is not None and student.word_errors is not None:
         found["wer"] = bootstrap_transfer(
-            np.stack(errors), ensemble.word_errors, student.word_errors, speech.speakers
+            np.stack(errors), ensemble.word_errors, student.word_errors, speech.blocks
         )
     return found
 

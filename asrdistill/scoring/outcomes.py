@@ -27,10 +27,15 @@ class Outcomes:
         self._systems = counted["systems"]
         self._references = {name: utterances[name].words for name in counted["utterances"]}
         num_frames = next(iter(self._systems.values()))["frames"]
+        num_words = [len(words) for words in self._references.values()]
+        speakers = [utterances[name].speaker for name in self._references]
+        known = [speaker for speaker in speakers if speaker is not None]
+        has_speakers = len(known) == len(speakers) and len(set(known)) > 1
         self.speech = ScoredSpeech(
             np.array(num_frames, np.int64),
-            np.array([len(words) for words in self._references.values()], np.int64),
-            [utterances[name].speaker or name for name in self._references],
+            np.array(num_words, np.int64),
+            known if has_speakers else list(self._references),
+            "speaker" if has_speakers else "utterance",
         )
 
     def read(self, system: str, name: str | None = None) -> Outcome:
@@ -39,9 +44,12 @@ class Outcomes:
         path = self._dir / "systems" / f"{system}.test.txt"
         if not path.is_file():
             return Outcome(name or system, wrong, None, None)
-        lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-        hypotheses = {line[0]: line[1:] for line in lines}
-        pairs = [(words, hypotheses[utterance]) for utterance, words in self._references.items()]
+        # In the same order; ids may have spaces in them.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        pairs = [
+            (words, line.removeprefix(name).split())
+            for (name, words), line in zip(self._references.items(), lines, strict=True)
+        ]
         errors = [sum(count_utterance_errors(*pair)[:3]) for pair in pairs]
         alignments = [align_words(*pair) for pair in pairs]
         return Outcome(name or system, wrong, np.array(errors, np.int64), alignments)

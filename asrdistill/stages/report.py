@@ -128,7 +128,7 @@ def _compare(
     chosen = distilled[[student["chosen"] for student in students].index(True)]
     speech = outcomes.speech
     pairs = compare_pairs([teachers[0], ensemble, *distilled], speech)
-    comparisons = {"num_speakers": speech.num_speakers, "pairs": pairs}
+    comparisons = {"block": speech.block, "num_blocks": speech.num_blocks, "pairs": pairs}
     return comparisons, bootstrap_transfers(teachers, ensemble, chosen, speech)
 
 

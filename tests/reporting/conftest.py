@@ -55,7 +55,7 @@ def make_comparisons(ensemble: dict[str, Any], students: list[dict[str, Any]]) -
                 },
             }
         )
-    return {"num_speakers": 60, "pairs": pairs}
+    return {"block": "speaker", "num_blocks": 60, "pairs": pairs}
 
 
 def _compare(first: float, second: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from asrdistill.reporting.comparisons import conclude_significance
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.table import name_student
+from asrdistill.reporting.report import name_student
 
 MEAN = "the mean of its 10 members"
 
