@@ -60,8 +60,6 @@ CODECS: tuple[CodecConfig, ...] = (
 )
 COLUMNS = ("codec", "bytes a frame", "angle", "dev frame accuracy (%)", "lost (points)")
 SAMPLE_FRAMES, FRAMES_A_SHARD = 3_000, 20_000
-# As many as `asrdistill plan` takes: of fewer a codebook learns too little, and draws average out less.
-PLAN_FRAMES = 30_000
 LARGEST_SPREAD, BISECTIONS = 30.0, 12
 
 
@@ -217,9 +215,9 @@ class ManyStates:
     def _compute_all(self, split: str, numbers: list[int]) -> Iterator[SoftTargetSample]:
         return (self.compute(split, number) for number in track(numbers, f"soft targets {split}"))
 
-    def make_planner(self) -> Planner:
-        """What measures angles, on some utterances."""
-        frames = [self.stores["train"].frames_of(n) for n in self.spread("train", PLAN_FRAMES)]
+    def make_planner(self, num_frames: int) -> Planner:
+        """What measures angles, on so many frames."""
+        frames = [self.stores["train"].frames_of(n) for n in self.spread("train", num_frames)]
         averages = [ask_teachers(self.teachers, part, (self.temperature,)).averages[0] for part in frames]
         sample = Sample(frames, averages, 0.0)
         return Planner(sample, self.recipe.student_model, self.recipe.student.training, self.temperature, 1)
@@ -244,6 +242,7 @@ def run(
     states: ManyStates,
     codecs: Sequence[CodecConfig],
     num_frames: int,
+    num_plan_frames: int,
     num_seeds: int,
     folder: Path,
 ) -> list[tuple]:
@@ -251,7 +250,7 @@ def run(
     (folder / "dense").mkdir()
     num_dev_frames = num_frames // 5
     dense = states.dump(folder / "dense", {"train": num_frames, "dev": num_dev_frames})
-    planner, rows, seeds, reached = states.make_planner(), [], list(range(num_seeds)), 0.0
+    planner, rows, seeds, reached = states.make_planner(num_plan_frames), [], list(range(num_seeds)), 0.0
     for place, codec in enumerate((DenseConfig(), *codecs)):
         shards, where = dense, folder / f"{place}"
         if codec.kind != "dense":
@@ -290,6 +289,8 @@ def main() -> None:
     parser.add_argument("--num-states", type=int, default=14_000, help="default: 14000")
     parser.add_argument("--growth", type=float, default=0.8, help="power by which perplexity grows (0.8)")
     parser.add_argument("--num-frames", type=int, default=60_000, help="to train on (60000)")
+    # As many as `asrdistill plan` takes: of fewer a codebook learns too little, and draws average out less.
+    parser.add_argument("--num-plan-frames", type=int, default=30_000, help="to measure angles on (30000)")
     parser.add_argument("--num-seeds", type=int, default=3, help="students of each codec (3)")
     parser.add_argument("--num-epochs", type=int, default=8, help="of the students (8)")
     arguments = parser.parse_args()
@@ -307,7 +308,8 @@ def main() -> None:
     states = ManyStates(recipe, experiment, arguments.num_states, arguments.growth)
     with tempfile.TemporaryDirectory(prefix=".many-states-", dir=arguments.experiment.parent) as folder:
         codecs = [load_codec([f"soft_targets.codec={text}"]) for text in arguments.codecs] or CODECS
-        rows = run(recipe, states, codecs, arguments.num_frames, arguments.num_seeds, Path(folder))
+        sizes = (arguments.num_frames, arguments.num_plan_frames, arguments.num_seeds)
+        rows = run(recipe, states, codecs, *sizes, Path(folder))
     for cells in (COLUMNS, ["---"] + ["---:"] * (len(COLUMNS) - 1), *rows):
         print("| " + " | ".join(cells) + " |")
 
