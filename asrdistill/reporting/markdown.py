@@ -62,7 +62,8 @@ def _results(report: Mapping[str, Any]) -> list[str]:
     num_teachers = report["num_teachers"]
     explanation = (
         f"± is the sample standard deviation over the {num_teachers} teachers. Transfer is "
-        "(student − baseline) / (ensemble − baseline) on test, undefined where the ensemble has no gain. "
+        "(student − baseline) / (ensemble − baseline) on test, in brackets its 95% interval, over speakers "
+        "and teachers; undefined where the ensemble has no gain. "
         f"The models tell {report['num_tied_states']} tied states apart. {FLOPS_NOTE}"
     )
     return [_table(COLUMNS, [*rows, *transfers]), explanation]
