@@ -1,6 +1,6 @@
 # make          set up, then run the default recipe from speech to the table
 # make stages RECIPE=speechocean762 CORPUS=DIR [EXP=DIR] [SET="key=value ..."]
-# make teachers run up to that stage; likewise prepare features align soft-targets student score report
+# make teachers run up to that stage; likewise prepare features align soft-targets student controls score report
 # make test     everything that CI runs; make lint, make type: parts of it; make test-kill: training killed 200 times
 # make bench    speed, as ratios, to exp/bench.json; make bench ONLY=train runs a part
 
@@ -15,7 +15,7 @@ BIN := .venv/bin
 RUN = $(BIN)/asrdistill run "$(RECIPE)" $(if $(EXP),--exp "$(EXP)") $(if $(CORPUS),--set "corpus.path=$(CORPUS)") \
 	$(foreach setting,$(SET),--set '$(setting)')
 
-STAGES := prepare features align teachers soft-targets student score report
+STAGES := prepare features align teachers soft-targets student controls score report
 
 .PHONY: stages setup $(STAGES) status test test-kill lint type format bench
 

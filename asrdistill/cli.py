@@ -18,7 +18,7 @@ Train an ensemble of ten speech-recognition acoustic models and distil it into o
 (Hinton, Vinyals & Dean 2015, section 3)."""
 
 EPILOG = """\
-A run goes through eight stages; each leaves its results in EXP/<stage>/ and is skipped when they are there
+A run goes through nine stages; each leaves its results in EXP/<stage>/ and is skipped when they are there
 and nothing that they depend on has changed:
 
   prepare       recordings and transcripts -> manifests and lexicon, checked
@@ -27,7 +27,8 @@ and nothing that they depend on has changed:
   teachers      -> ten networks that differ only in the seed of their initial weights
   soft-targets  -> their averaged posteriors, in sharded webdataset files
   student       -> one network trained on soft and hard targets, from the shards alone
-  score         -> frame accuracy and word error rate of each teacher, the ensemble and the student
+  controls      -> single models without soft targets, to compare it with, if the recipe asks for them
+  score         -> frame accuracy, word and phone errors of each teacher, the ensemble, students and controls
   report        -> report.json, report.md, report.html
 
 examples:
@@ -42,6 +43,7 @@ examples:
   asrdistill decode exp/espeak ensemble --out DIR
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
   asrdistill plan exp/espeak                    what each codec of soft targets would cost and keep
+  asrdistill compare exp/espeak exp/other       two experiments, system by system, with p-values
   asrdistill compare-codecs exp/espeak          students of each codec, trained and scored
   asrdistill rewrite exp/espeak --out DIR --add-teachers EXP
   asrdistill dump exp/espeak                    one more worker for the soft targets of a running experiment
@@ -90,6 +92,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_distill(commands)
     _add_verify(commands)
     _add_plan(commands)
+    _add_compare(commands)
     _add_compare_codecs(commands)
     _add_rewrite(commands)
     _add_dump(commands)
@@ -146,14 +149,15 @@ def _add_decode(commands: Any) -> None:
     decode = commands.add_parser(
         "decode",
         help="write what a system understood: words with times and confidences, n-best lists",
-        description="Decodes a split with weights tuned on dev: DIR/hypotheses.txt, DIR/words.ctm (NIST, "
-        "with confidences) and DIR/nbest.jsonl.",
+        description="Decodes a split with weights tuned on dev: DIR/hypotheses.txt, DIR/nbest.jsonl, and for "
+        "NIST's sclite words.ctm (with confidences), words.trn, reference.stm and reference.trn, which it "
+        "counts the errors of: sctk sclite -s -r reference.stm stm -h words.ctm ctm",
     )
     _add_experiment(decode)
     decode.add_argument(
         "system",
         metavar="SYSTEM",
-        help="aligner (Gaussian mixtures), teacher_00, ensemble, student_00, ...",
+        help="aligner (Gaussian mixtures), teacher_00, ensemble, student_00, hard_targets_00, ...",
     )
     decode.add_argument("--split", choices=("dev", "test"), default="dev", help="default: dev")
     decode.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -211,6 +215,27 @@ def _add_plan(commands: Any) -> None:
     plan.add_argument("--max-gb", type=float, metavar="GB", help="the nearest to dense within this size")
     plan.add_argument("--max-kl", type=float, metavar="NATS", help="the smallest within this divergence")
     plan.set_defaults(command=_plan)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare two experiments on the same test utterances",
+        description="Says in which settings two finished experiments differ, and for each system that both "
+        "have how its frame accuracy, WER and PER on test differ: 95%% intervals over speakers, paired and "
+        "unpaired, and p-values (McNemar, MAPSSWE; corrected for the number of systems). Nothing is run.",
+        epilog="examples:\n"
+        "  asrdistill compare exp/espeak exp/warm\n"
+        "  asrdistill compare exp/espeak exp/warm --json difference.json\n\n"
+        "exp/warm: copies of exp/espeak's first stages, run with other settings:\n"
+        "  asrdistill run espeak --exp exp/warm --set 'soft_targets.temperatures=[5]' "
+        "--set student.temperature=5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare.add_argument("first", type=Path, metavar="EXP1", help="A: folder of an experiment")
+    compare.add_argument("second", type=Path, metavar="EXP2", help="B: folder of another one")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
+    compare.set_defaults(command=_compare)
 
 
 def _add_compare_codecs(commands: Any) -> None:
@@ -332,6 +357,17 @@ def _plan(arguments: argparse.Namespace) -> None:
         print(f"\n--set 'soft_targets.codec={describe_codec(chosen.codec)}'")
     else:
         print("\nno codec is within the budget")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from asrdistill.experiment import write_json
+    from asrdistill.experiment_comparison import compare_experiments
+    from asrdistill.reporting.experiments import render_comparison
+
+    compared = compare_experiments(arguments.first, arguments.second)
+    if arguments.json:
+        write_json(arguments.json, compared)
+    print(render_comparison(compared))
 
 
 def _compare_codecs(arguments: argparse.Namespace) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, write_json
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.checkpoint import load_model, save_model
+from asrdistill.nn.trained import train_once
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
-from asrdistill.stages.student import make_trainer
+from asrdistill.stages.student import Student, make_trainer
 from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, TopKConfig, describe_codec
 from asrdistill.targets.rewriting import rewrite
 from asrdistill.targets.shards import ShardReader
@@ -85,8 +85,7 @@ class _Comparison:
 
     def __init__(self, recipe: Recipe, experiment: Experiment, source: ShardReader, num_seeds: int) -> None:
         self.recipe, self.experiment, self.source = recipe, experiment, source
-        soft_weights = [weight for weight in recipe.student.hard_weight if weight < 1]
-        self.hard_weight = soft_weights[0] if soft_weights else 0.5
+        self.hard_weight = recipe.student.hard_weight[0]
         self.seeds = [recipe.student.seed + number for number in range(num_seeds)]
         self.training: dict[str, Any] = {
             "index_sha256": source.index["sha256"],
@@ -143,15 +142,13 @@ class _Comparison:
         return {**self.training, "codec": codec}
 
     def _train(self, shards: ShardReader, folder: Path) -> AcousticModel:
-        path = folder / "model.safetensors"
-        if not path.is_file():
-            names = [f"seed {seed}" for seed in self.seeds]
-            weights = [self.hard_weight] * len(names)
-            student, model_config = self.recipe.student, self.recipe.student_model
-            trainer = make_trainer(shards, student, model_config, weights, self.seeds, names, folder, None)
-            save_model(path, trainer.train().best, {"seeds": self.seeds})
-            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-        return load_model(path)[0]
+        students = [Student(self.hard_weight, seed) for seed in self.seeds]
+        student, model_config = self.recipe.student, self.recipe.student_model
+        return train_once(
+            folder / "model.safetensors",
+            [str(one) for one in students],
+            lambda checkpoint: make_trainer(shards, student, model_config, students, checkpoint, None),
+        ).model
 
     def _score(self, model: AcousticModel, folder: Path) -> list[dict[str, Any]]:
         scorer = Scorer(self.recipe.decoding, self.experiment, folder)

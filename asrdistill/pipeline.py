@@ -17,7 +17,17 @@ from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, load_codec, load_recipe
-from asrdistill.stages import align, features, prepare, report, score, soft_targets, student, teachers
+from asrdistill.stages import (
+    align,
+    controls,
+    features,
+    prepare,
+    report,
+    score,
+    soft_targets,
+    student,
+    teachers,
+)
 from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.rewriting import rewrite
 from asrdistill.targets.shards import ShardReader, serves_any_temperature
@@ -30,6 +40,7 @@ STAGES: dict[str, ModuleType] = {
     "teachers": teachers,
     "soft_targets": soft_targets,
     "student": student,
+    "controls": controls,
     "score": score,
     "report": report,
 }
@@ -76,7 +87,7 @@ def plan_stage(name: str, recipe: Recipe) -> StagePlan:
     values = recipe.model_dump(mode="json")
     settings: dict[str, Any] = {}
     for key in module.SETTINGS:
-        settings |= _flatten(key, _look_up(values, key))
+        settings |= flatten_settings(key, _look_up(values, key))
     list_external_inputs = getattr(module, "list_external_inputs", None)
     external = [str(path) for path in list_external_inputs(recipe)] if list_external_inputs else []
     return StagePlan(name, settings, (*module.READS, *external), module.WRITES)
@@ -88,13 +99,13 @@ def _look_up(values: Any, key: str) -> Any:
     return values
 
 
-def _flatten(key: str, value: Any) -> dict[str, Any]:
+def flatten_settings(key: str, value: Any) -> dict[str, Any]:
     """Settings as `section.key: value`, so that a change can be told by its name."""
     if not isinstance(value, dict):
         return {key: value}
     flat: dict[str, Any] = {}
     for name, inner in value.items():
-        flat |= _flatten(f"{key}.{name}", inner)
+        flat |= flatten_settings(f"{key}.{name}", inner)
     return flat
 
 
@@ -273,9 +284,11 @@ def _find_damaged_files(experiment: Experiment) -> list[Damage]:
     ]
 
 
-def _refuse_unfinished(recipe: Recipe, experiment: Experiment, before: str) -> None:
-    """Raises:
-    ExperimentError: a stage would have to run that comes before this one.
+def refuse_unfinished(recipe: Recipe, experiment: Experiment, before: str) -> None:
+    """See that all stages before one are finished.
+
+    Raises:
+        ExperimentError: a stage would have to run that comes before this one.
     """
     for name in list(STAGES)[: list(STAGES).index(before)]:
         reason = experiment.why_stale(plan_stage(name, recipe))
@@ -301,7 +314,7 @@ def compare_codecs_of(experiment_dir: Path, codecs: Sequence[CodecConfig], num_s
         UserError: something that the user can mend.
     """
     experiment, recipe = open_experiment(experiment_dir)
-    _refuse_unfinished(recipe, experiment, "report")
+    refuse_unfinished(recipe, experiment, "report")
     with experiment.locked(), explained_disk_errors(experiment.dir / "codecs"):
         path = compare_codecs(recipe, experiment, codecs, num_seeds)
     run_stages(recipe, experiment, "report", ["report"])
@@ -318,7 +331,7 @@ def repair_shards(experiment_dir: Path) -> list[Path]:
         ExperimentError: an earlier stage would have to run first, or whole shards are of other teachers.
     """
     experiment, recipe = open_experiment(experiment_dir)
-    _refuse_unfinished(recipe, experiment, "soft_targets")
+    refuse_unfinished(recipe, experiment, "soft_targets")
     with experiment.locked():
         damage = _find_damaged_files(experiment)
         for found in damage:

@@ -29,6 +29,7 @@ from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig, Weighting
 AConfig = TypeVar("AConfig", bound=Config)
 
 KINDS = ("espeak", "kaldi", "nemo", "librispeech")
+ControlKind = Literal["hard_targets", "label_smoothing", "equal_compute"]
 CODECS = ("dense", "top_k", "sampled", "transform")
 PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
 
@@ -60,18 +61,21 @@ class TeachersConfig(Config):
 class StudentConfig(Config):
     """The distilled model."""
 
-    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = (
+    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_as_tuple)] = (
         Field(
             (0.5,),
             min_length=1,
             description="weight of the hard targets in the loss; several: one student each, and dev chooses; "
-            "1 is the control on hard targets alone",
+            "a model on hard targets alone is a control (controls.kinds)",
         )
     )
     temperature: float = Field(
         2.0, gt=0, description="T of the soft targets; one of soft_targets.temperatures"
     )
-    seed: int = Field(101, ge=0, description="of the students' initial weights")
+    seed: int = Field(101, ge=0, description="of the students' initial weights; more seeds count up from it")
+    num_seeds: int = Field(
+        1, ge=1, description="students of the weight that dev chose, for a mean and its spread"
+    )
     frame_weights: Weighting = Field(
         "none",
         description="how much a frame counts in training; votes: the share of teachers that agree on it; "
@@ -98,6 +102,26 @@ class StudentConfig(Config):
         return self
 
 
+class ControlsConfig(Config):
+    """Single models without soft targets, trained for comparison."""
+
+    kinds: Annotated[tuple[ControlKind, ...], BeforeValidator(_as_tuple)] = Field(
+        (),
+        description="hard_targets: the student's own training on hard targets alone; label_smoothing: the "
+        "same, with smoothed targets; equal_compute: a teacher trained on as many frames as the student",
+    )
+    num_seeds: int = Field(1, ge=1, description="models of each kind")
+    label_smoothing: float = Field(
+        0.1, gt=0, lt=1, description="share of a hard target that is divided equally among all tied states"
+    )
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> Self:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"controls.kinds is {list(self.kinds)}: each kind is to be given once")
+        return self
+
+
 class Recipe(Config):
     """Everything that an experiment depends on."""
 
@@ -117,6 +141,9 @@ class Recipe(Config):
         SoftTargetsConfig(), description="what the ensemble's average is stored as"
     )
     student: StudentConfig = Field(StudentConfig(), description="the distilled model")
+    controls: ControlsConfig = Field(
+        ControlsConfig(), description="models without soft targets, to compare it with"
+    )
     language_model: NgramConfig = Field(NgramConfig(), description="words' probabilities in decoding")
     graph: GraphConfig = Field(GraphConfig(), description="decoding graph")
     decoder: DecoderConfig = Field(DecoderConfig(), description="search")

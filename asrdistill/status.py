@@ -41,5 +41,6 @@ def _describe_partial(experiment: Experiment, name: str, reason: str) -> str:
     if name in counted:
         paths, what = counted[name]
         return f"{state}; {len(list(paths))} {what} done"
-    epoch = read_epoch(folder / "checkpoint.safetensors")
+    checkpoints = sorted(folder.rglob("*checkpoint.safetensors"), key=lambda path: path.stat().st_mtime)
+    epoch = read_epoch(checkpoints[-1]) if checkpoints else None
     return state if epoch is None else f"{state}; {epoch} epochs done"

@@ -32,7 +32,9 @@ teachers:
 soft_targets: {frames_a_shard: 4000, num_views: 1, codec: {kind: dense}}
 student:
   hard_weight: [0.5, 0.1]
+  num_seeds: 2
   training: {num_epochs: 2, batch_size: 256, precision: fp32}
+controls: {kinds: [hard_targets, label_smoothing, equal_compute]}
 language_model: {smoothing: witten_bell} # networks trained so little get no word right with kneser_ney
 decoder: {acoustic_scale: 0.3, beam: 5, lattice_beam: 3}
 tuning: {acoustic_scales: [0.2, 0.3], insertion_penalties: [0.0, 1.0]}

@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "waiting": lambda name: name.startswith("waiting_for_data["),
     "checkpoints": lambda name: name.startswith("checkpoint_cost["),
     "shards": lambda name: name.startswith(("dump_", "shards_", "shard_")),
+    "scoring": lambda name: name == "scoring_over_a_minute",
     "alignment": lambda name: name in ("align_over_loglik_gemm", "gmm_training_over_real_time"),
 }
 

@@ -208,7 +208,7 @@ def test_a_finished_experiment_on_pdf_ids_of_kaldi_is_finished(
 ) -> None:
     outcome = asrdistill_process("run", of_kaldi / "recipe.yaml", "--exp", of_kaldi)
     assert outcome.status == 0
-    assert outcome.stderr.count(": finished") == 8
+    assert outcome.stderr.count(": finished") == 9
 
 
 @pytest.mark.parametrize(

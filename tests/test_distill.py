@@ -118,7 +118,7 @@ def test_other_settings_train_another_student(
         setting = ("--set", f"student.hard_weight={weight}")
         assert asrdistill("distill", "--shards", shards_dir, "--out", out, *short, *setting).status == 0
         curves = json.loads((out / "curves.json").read_text())
-        assert [curve["name"] for curve in curves] == [f"hard weight {weight}"]
+        assert [curve["name"] for curve in curves] == [f"hard weight {weight}, seed 101"]
         contents.append((out / "model.safetensors").read_bytes())
     assert contents[0] != contents[1]
     assert json.loads((out / "student.json").read_text())["model"]["hidden_size"] == 64

@@ -88,7 +88,7 @@ def count_soft_bytes_a_frame(experiment_dir: Path) -> float:
 
 def test_report_fits_its_schema(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    assert (report["schema"], report["recipe"], report["num_teachers"]) == (5, "tiny", 3)
+    assert (report["schema"], report["recipe"], report["num_teachers"]) == (6, "tiny", 3)
     phones = {
         p for line in (finished / "prepare/lexicon.txt").read_text().splitlines() for p in line.split()[1:]
     }
@@ -98,15 +98,15 @@ def test_report_fits_its_schema(finished: Path) -> None:
     for name, system in report["systems"].items():
         assert {"dev", "test"} == system["frame_accuracy"].keys(), name
         assert all(0 < value < 1 for value in system["frame_accuracy"].values())
-        counts = system["wer"]["test"]
-        assert counts.keys() >= {"wer", "errors", "words", "ins", "del", "sub", "ser"}
-        assert counts["errors"] == pytest.approx(counts["ins"] + counts["del"] + counts["sub"])
-        assert counts["wer"] == pytest.approx(counts["errors"] / counts["words"])
+        for counts in (system["wer"]["test"], system["per"]["test"]):
+            assert counts.keys() >= {"wer", "errors", "words", "ins", "del", "sub", "ser"}
+            assert counts["errors"] == pytest.approx(counts["ins"] + counts["del"] + counts["sub"])
+            assert counts["wer"] == pytest.approx(counts["errors"] / counts["words"])
     sizes = [26 * 40, 64, 64, report["num_tied_states"]]
     parameters = sum((a + 1) * b for a, b in pairwise(sizes))
     found = [report["systems"][name]["num_parameters"] for name in ("baseline", "ensemble", "distilled")]
     assert found == [parameters, 3 * parameters, parameters]
-    assert report["transfer"].keys() == {"frame_accuracy", "wer"}
+    assert report["transfer"].keys() == {"frame_accuracy", "wer", "per"}
     soft_targets = report["soft_targets"]
     assert soft_targets["codec"] == "dense"
     assert soft_targets["bytes_per_frame"] == pytest.approx(count_soft_bytes_a_frame(finished), abs=0.051)
@@ -177,12 +177,15 @@ def test_frame_accuracies_follow_from_weights_features_and_alignments(finished: 
 
 def test_pairs_differ_by_what_their_systems_do(finished: Path) -> None:
     report = read_json(finished / "report/report.json")
-    systems = {**report["systems"], "teacher_00": report["systems"]["baseline"]["members"][0]}
+    # Of means over seeds the first one is compared.
+    systems = {name: system.get("members", [system])[0] for name, system in report["systems"].items()}
+    systems["teacher_00"] = systems["baseline"]
     pairs = report["comparisons"]["pairs"]
     assert [(pair["first"], pair["second"]) for pair in pairs[:2]] == [
         ("teacher_00", "ensemble"),
-        ("teacher_00", "distilled_hard_weight_0.5"),
+        ("teacher_00", "distilled"),
     ]
+    assert len(pairs) == 15  # with three controls
     for pair in pairs:
         first, second = systems[pair["first"]], systems[pair["second"]]
         for measure, rates in (
@@ -198,13 +201,25 @@ def test_pairs_differ_by_what_their_systems_do(finished: Path) -> None:
     assert report["comparisons"]["num_blocks"] == len({json.loads(line)["speaker"] for line in manifest})
 
 
-def test_frames_of_every_utterance_sum_to_the_accuracy(finished: Path) -> None:
+def test_frames_that_are_right_follow_from_weights(finished: Path) -> None:
+    """Utterance by utterance, of the first student; and so does McNemar's count."""
     counted = read_json(finished / "score/test_frames.json")
-    assert len(counted["utterances"]) == len(set(counted["utterances"]))
-    for name, frames in counted["systems"].items():
-        assert len(frames["correct"]) == len(frames["frames"]) == len(counted["utterances"])
-        accuracy = read_json(finished / f"score/systems/{name}.json")["frame_accuracy"]["test"]
-        assert sum(frames["correct"]) / sum(frames["frames"]) == pytest.approx(accuracy)
+    expected, frames = [], []
+    for _, features, pdf_ids in read_features(finished, "test"):
+        usable = pdf_ids >= 0
+        guesses = compute_logits(finished / "student/model.safetensors", features)[0].argmax(1)
+        expected.append((guesses == pdf_ids)[usable])
+        frames.append(int(usable.sum()))
+    assert counted["frames"] == frames
+    correct = {
+        name: np.unpackbits(np.load(finished / f"score/systems/{name}.test_frames.npy"), count=sum(frames))
+        for name in ("student_00", "ensemble", "teacher_00")
+    }
+    assert np.count_nonzero(correct["student_00"] != np.concatenate(expected)) <= FRAMES_OF_DOUBT
+    pair = read_json(finished / "report/report.json")["comparisons"]["pairs"][0]
+    assert (pair["first"], pair["second"]) == ("teacher_00", "ensemble")
+    alone = correct["teacher_00"] & ~correct["ensemble"] & 1
+    assert pair["frame_accuracy"]["only_first"] == alone.sum()
 
 
 def test_word_errors_follow_from_hypotheses_and_manifests(finished: Path) -> None:
@@ -227,11 +242,82 @@ def test_word_errors_follow_from_hypotheses_and_manifests(finished: Path) -> Non
 
 
 def test_dev_chooses_the_student(finished: Path) -> None:
+    """Among the first seeds; the second one has the weight that they chose."""
     curves = read_json(finished / "student/curves.json")
     best = [max(curve["dev_frame_accuracy"]) for curve in curves]
+    chosen = best[:2].index(max(best[:2]))
+    weight = (0.5, 0.1)[chosen]
+    assert [curve["name"] for curve in curves] == [
+        "hard weight 0.5, seed 101", "hard weight 0.1, seed 101", f"hard weight {weight:g}, seed 102"
+    ]  # fmt: skip
+    distilled = read_json(finished / "report/report.json")["systems"]["distilled"]
+    assert distilled["hard_weight"] == weight
+    assert distilled["frame_accuracy"]["dev"] == pytest.approx((best[chosen] + best[2]) / 2)
+    assert best[2] != best[chosen]
+    weights = load_file(finished / "student/model.safetensors")["weights.0"]
+    assert len(weights) == 3 and not np.array_equal(weights[2], weights[chosen])
+
+
+def test_controls_are_trained_on_their_own_frames(finished: Path) -> None:
+    """As many as the student, and without soft targets: dev accuracies follow from their weights."""
+    curves = read_json(finished / "controls/curves.json")
+    assert [curve["name"] for curve in curves] == [
+        f"{kind}, seed 101" for kind in ("hard_targets", "label_smoothing", "equal_compute")
+    ]
+    # A perturbed view besides every utterance, two epochs.
+    assert [len(curve["train_loss"]) for curve in curves] == [2, 2, 4]
     systems = read_json(finished / "report/report.json")["systems"]
-    assert systems["distilled"]["hard_weight"] == (0.5, 0.1)[best.index(max(best))]
-    assert systems["distilled"]["frame_accuracy"]["dev"] == pytest.approx(max(best))
+    for curve in curves:
+        kind = curve["name"].split(",")[0]
+        correct = num_frames = 0
+        for _, features, pdf_ids in read_features(finished, "dev"):
+            logits = compute_logits(finished / f"controls/models/{kind}.safetensors", features)[0]
+            correct += (logits.argmax(1) == pdf_ids)[pdf_ids >= 0].sum()
+            num_frames += (pdf_ids >= 0).sum()
+        found = systems[f"control_{kind}"]["frame_accuracy"]["dev"]
+        assert found == pytest.approx(correct / num_frames, abs=FRAMES_OF_DOUBT / num_frames)
+        assert found == pytest.approx(max(curve["dev_frame_accuracy"]), abs=FRAMES_OF_DOUBT / num_frames)
+
+
+def test_phones_are_scored_against_the_alignment(finished: Path) -> None:
+    """Counted anew by jiwer from what was written; silence and stress are not scored."""
+    lines = (finished / "score/test_phones.txt").read_text(encoding="utf-8").splitlines()
+    references = dict(line.split(maxsplit=1) for line in lines)
+    aligned: dict[str, list[str]] = {name: [] for name in references}
+    for line in (finished / "align/test.phones.ctm").read_text(encoding="utf-8").splitlines():
+        name, _, _, _, phone = line.split()[:5]
+        aligned[name] += [] if phone == "SIL" else [phone.rstrip("012")]
+    assert references == {name: " ".join(phones) for name, phones in aligned.items()}
+    for name in ("teacher_00", "ensemble", "student_00", "hard_targets_00"):
+        path = finished / f"score/systems/{name}.test.phones.txt"
+        found = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines()]
+        hypotheses = {utterance: " ".join(rest) for utterance, *rest in found}
+        measured = jiwer.process_words(list(references.values()), [hypotheses[utt] for utt in references])
+        scored = read_json(finished / f"score/systems/{name}.json")["per"]["test"]
+        assert scored["wer"] == pytest.approx(measured.wer)
+        assert scored["words"] == sum(len(phones) for phones in aligned.values())
+
+
+def test_the_reports_mimicry_follows_from_weights(finished: Path) -> None:
+    report = read_json(finished / "report/report.json")
+    agreed = num_frames = 0
+    kl = 0.0
+    chosen = 0 if report["systems"]["distilled"]["hard_weight"] == 0.5 else 1
+    for _, features, pdf_ids in read_features(finished, "test"):
+        ensemble = softmax(compute_logits(finished / "teachers/model.safetensors", features)).mean(0)
+        student = softmax(compute_logits(finished / "student/model.safetensors", features)[chosen])
+        usable = pdf_ids >= 0
+        agreed += (ensemble.argmax(1) == student.argmax(1))[usable].sum()
+        kl += (ensemble * np.log(ensemble / student)).sum(1)[usable].sum()
+        num_frames += usable.sum()
+    overall = report["mimicry"]["overall"]
+    assert overall["frames"] == num_frames
+    assert overall["agreement"] == pytest.approx(agreed / num_frames, abs=FRAMES_OF_DOUBT / num_frames)
+    assert overall["kl"] == pytest.approx(kl / num_frames, rel=1e-3)
+    assert report["calibration"].keys() == {
+        "baseline", "ensemble", "distilled",
+        *(f"control_{kind}" for kind in ("hard_targets", "label_smoothing", "equal_compute")),
+    }  # fmt: skip
 
 
 def read_shards(experiment_dir: Path, split: str) -> dict[str, np.ndarray]:
@@ -363,13 +449,15 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     reasons = list_reasons(outcome.stderr)
     assert [stage for stage, reason in reasons.items() if reason != "finished"] == [
         "student",
+        "controls",
         "score",
         "report",
     ]
     assert reasons["student"] == "student.training.num_epochs changed from 2 to 3"
+    assert reasons["controls"] == reasons["student"]
     assert reasons["score"] == "student/model.safetensors changed"
     changed = changed_files(before, take_snapshot(finished_copy))
-    assert {path.split("/")[0] for path in changed} == {"student", "score", "report", "metrics"}
+    assert {path.split("/")[0] for path in changed} == {"student", "controls", "score", "report", "metrics"}
     assert len(read_json(finished_copy / "student/curves.json")[0]["dev_frame_accuracy"]) == 3
 
 
@@ -476,7 +564,8 @@ KILLED_AT = {
     "teachers": 8,
     "soft_targets": 4,
     "student": 8,
-    "score": 8,
+    "controls": 5,
+    "score": 15,
     "report": 3,
 }
 KILLED_COMMAND = """
@@ -549,8 +638,11 @@ def test_killed_in_every_stage_and_resumed_gives_the_same(
         "align/*.npy",
         "align/*.ctm",
         "*/*.safetensors",
+        "controls/models/*",
         "soft_targets/shards/*",
         "score/systems/*",
+        "score/alignments/*",
+        "score/nist/*",
     )
     check_same_results(experiment_dir, finished, patterns)
     reports = [read_json(folder / "report/report.json") for folder in (experiment_dir, finished)]
@@ -559,4 +651,4 @@ def test_killed_in_every_stage_and_resumed_gives_the_same(
     assert reports[0] == reports[1]
     assert not list(experiment_dir.rglob("*.tmp"))
     assert not list(experiment_dir.rglob("*.part"))
-    assert not list(experiment_dir.rglob("checkpoint*"))
+    assert not list(experiment_dir.rglob("*checkpoint*"))

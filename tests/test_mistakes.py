@@ -227,7 +227,7 @@ def test_a_finished_experiment_outlives_a_mistake(
     before = take_snapshot(finished_copy)
     check_told(asrdistill("run", tiny_recipe, "--exp", finished_copy, "--set", override))
     assert take_snapshot(finished_copy) == before
-    assert asrdistill("run", tiny_recipe, "--exp", finished_copy).stderr.count(": finished") == 8
+    assert asrdistill("run", tiny_recipe, "--exp", finished_copy).stderr.count(": finished") == 9
 
 
 def test_forcing_a_stage_that_comes_after_the_last_one_loses_nothing(

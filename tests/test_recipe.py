@@ -45,7 +45,7 @@ def test_the_last_override_wins(recipe_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "weights"), [("0.3", (0.3,)), ("5e-1", (0.5,)), ("1", (1.0,)), ("[0.5, 0.1]", (0.5, 0.1))]
+    ("text", "weights"), [("0.3", (0.3,)), ("5e-1", (0.5,)), ("0", (0.0,)), ("[0.5, 0.1]", (0.5, 0.1))]
 )
 def test_hard_weight_is_one_or_several(recipe_path: Path, text: str, weights: tuple[float, ...]) -> None:
     assert load(recipe_path, f"student.hard_weight={text}").student.hard_weight == weights
@@ -73,7 +73,10 @@ def test_the_nearest_key_is_named(recipe_path: Path, override: str, hint: str) -
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("student.hard_weight=2", ["student.hard_weight", "2", "less than or equal to 1"]),
+        ("student.hard_weight=2", ["student.hard_weight", "2", "less than 1"]),
+        ("student.hard_weight=1", ["student.hard_weight", "1", "less than 1"]),
+        ("controls.kinds=[hard_targets, hard_targets]", ["controls.kinds", "each kind is to be given once"]),
+        ("controls.kinds=none", ["controls.kinds", "none", "hard_targets"]),
         ("student.training.perturbation={}", ["student.training.perturbation", "soft_targets.num_views"]),
         ("student.hard_weight=[]", ["student.hard_weight", "[]", "at least 1"]),
         ("teachers.num_teachers=ten", ["teachers.num_teachers", "'ten'", "integer"]),

@@ -34,7 +34,7 @@ ROOMS = (
     ("stages",),
     ("codec_comparison",),
     ("pipeline",),
-    ("status",),
+    ("experiment_comparison", "status"),
     ("cli",),
     ("__main__",),
 )

@@ -1,5 +1,6 @@
-"""Kaldi data directories: `wav.scp`, `text`, and, where there are such, `segments` and `utt2spk`."""
+"""Kaldi data directories: `wav.scp`, `text`, and, where there are such, the other `TABLES`."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -8,10 +9,10 @@ from pydantic import Field
 from asrdistill.config import Config
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import UNTRANSCRIBED, FolderConfig, normalise_gender, normalise_text, read_lines
 from asrdistill.errors import CorpusError
 
-TABLES = ("wav.scp", "text", "segments", "utt2spk")
+TABLES = ("wav.scp", "text", "segments", "utt2spk", "spk2gender", "spk2age")
 Segment = tuple[str, float, float | None]
 
 
@@ -61,7 +62,8 @@ def _read_data_dir(config: KaldiConfig, data_dir: Path, has_texts: bool) -> list
             "set corpus.path to the corpus folder, or corpus.splits to the names of its data directories"
         )
     texts = _read_table(data_dir / "text") if has_texts else {}
-    speakers = _read_table(data_dir / "utt2spk") if (data_dir / "utt2spk").is_file() else {}
+    speakers = _read_optional(data_dir / "utt2spk")
+    genders, ages = _read_optional(data_dir / "spk2gender"), _read_ages(data_dir / "spk2age")
     recordings = _locate_recordings(config, data_dir)
     segments = _read_segments(data_dir, recordings)
     durations = map_paths(probe_duration, recordings.values(), f"read headers of {data_dir.name}")
@@ -72,7 +74,8 @@ def _read_data_dir(config: KaldiConfig, data_dir: Path, has_texts: bool) -> list
         audio_path = recordings.get(recording_id, "")
         length_s = (durations.get(audio_path, 0.0) if end_s is None else end_s) - start_s
         text, speaker = normalise_text(texts.get(utterance_id, "")), speakers.get(utterance_id)
-        utterances.append(Utterance(utterance_id, audio_path, start_s, length_s, text, speaker))
+        gender, age = normalise_gender(genders.get(speaker or "", "")), ages.get(speaker or "")
+        utterances.append(Utterance(utterance_id, audio_path, start_s, length_s, text, speaker, gender, age))
     return utterances
 
 
@@ -82,15 +85,44 @@ def _read_table(path: Path) -> dict[str, str]:
     Raises:
         CorpusError: a key comes a second time.
     """
-    table: dict[str, str] = {}
+    return {key: value for key, (_, value) in _read_rows(path).items()}
+
+
+def _read_optional(path: Path) -> dict[str, str]:
+    return _read_table(path) if path.is_file() else {}
+
+
+def _read_rows(path: Path) -> dict[str, tuple[int, str]]:
+    """Number of the line and value of each key."""
+    rows: dict[str, tuple[int, str]] = {}
     for number, line in read_lines(path):
         key, *rest = line.split(maxsplit=1)
-        if key in table:
+        if key in rows:
             raise CorpusError(
                 f"{path}, line {number}: {key} comes a second time; expected one line for each id"
             )
-        table[key] = rest[0] if rest else ""
-    return table
+        rows[key] = number, rest[0] if rest else ""
+    return rows
+
+
+def _read_ages(path: Path) -> dict[str, float]:
+    """Age in years of each speaker of spk2age; none where there is no such file.
+
+    Raises:
+        CorpusError: an age is no number.
+    """
+    ages = {}
+    for speaker, (number, value) in (_read_rows(path) if path.is_file() else {}).items():
+        try:
+            ages[speaker] = float(value)
+        except ValueError:
+            ages[speaker] = math.nan
+        if not 0 <= ages[speaker] < math.inf:
+            raise CorpusError(
+                f"{path}, line {number}: speaker {speaker} has the age {value!r}; expected a number of "
+                "years: correct it, or take the line out where the age is not known"
+            )
+    return ages
 
 
 def _locate_recordings(config: KaldiConfig, data_dir: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The layout of LibriSpeech, `<subset>/<speaker>/<chapter>/*.flac` with `*.trans.txt`, downloaded on request.
 
+Where SPEAKERS.TXT lies beside the subsets, the speakers' genders are read from it.
 URLs, checksums and lists of speakers are in `manifests/`.
 Source: Panayotov et al. (2015), "Librispeech: an ASR corpus based on public domain audio books", ICASSP.
 """
@@ -14,11 +15,20 @@ from asrdistill.config import Config
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.download import fetch_file, unpack_archive
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import (
+    SPLITS,
+    UNTRANSCRIBED,
+    FolderConfig,
+    normalise_gender,
+    normalise_text,
+    read_lines,
+)
 from asrdistill.errors import CorpusError
 
 MANIFESTS_DIR = Path(__file__).parents[2] / "manifests"
 ROOT_FOLDER = "LibriSpeech"
+# Lines `id | sex | subset | minutes | name`; those that begin with `;` are comments.
+SPEAKERS_FILE = "SPEAKERS.TXT"
 UNPACK_YOURSELF = ", or unpack the archive yourself and set corpus.path to its folder"
 
 
@@ -83,7 +93,8 @@ def list_inputs(config: LibrispeechConfig) -> list[Path]:
     """The text files that determine the manifests, as far as they are there before a download."""
     subset_dirs = {_locate_subset(config, subset) for subset in config.list_subsets()}
     transcripts = [path for folder in sorted(subset_dirs) for path in sorted(folder.glob("*/*/*.trans.txt"))]
-    return [source_path(config), *transcripts]
+    speakers = sorted({folder.parent / SPEAKERS_FILE for folder in subset_dirs})
+    return [source_path(config), *transcripts, *(path for path in speakers if path.is_file())]
 
 
 def import_splits(config: LibrispeechConfig) -> dict[str, list[Utterance]]:
@@ -153,7 +164,11 @@ def _read_subset(subset_dir: Path) -> list[Utterance]:
         raise CorpusError(f"{subset_dir}: no transcripts; expected <speaker>/<chapter>/*.trans.txt inside it")
     rows = [row for path in transcript_paths for row in _read_transcripts(path)]
     durations = map_paths(probe_duration, (row[1] for row in rows), f"read headers of {subset_dir.name}")
-    return [Utterance(key, audio, 0.0, durations[audio], text, speaker) for key, audio, text, speaker in rows]
+    genders = _read_genders(subset_dir)
+    return [
+        Utterance(key, audio, 0.0, durations[audio], text, speaker, genders.get(speaker))
+        for key, audio, text, speaker in rows
+    ]
 
 
 def _find_recordings(subset_dir: Path) -> list[Utterance]:
@@ -162,7 +177,33 @@ def _find_recordings(subset_dir: Path) -> list[Utterance]:
     if not paths:
         raise CorpusError(f"{subset_dir}: no recordings; expected <speaker>/<chapter>/*.flac inside it")
     durations = map_paths(probe_duration, map(str, paths), f"read headers of {subset_dir.name}")
-    return [Utterance(p.stem, str(p), 0.0, durations[str(p)], "", p.parent.parent.name) for p in paths]
+    genders = _read_genders(subset_dir)
+    return [
+        Utterance(path.stem, str(path), 0.0, durations[str(path)], "", speaker, genders.get(speaker))
+        for path in paths
+        for speaker in [path.parent.parent.name]
+    ]
+
+
+def _read_genders(subset_dir: Path) -> dict[str, str | None]:
+    """Gender of each speaker of the corpus; none where SPEAKERS.TXT is not there.
+
+    Raises:
+        CorpusError: a line of it has no column for the sex.
+    """
+    path = subset_dir.parent / SPEAKERS_FILE
+    genders = {}
+    for number, line in read_lines(path) if path.is_file() else ():
+        if line.startswith(";"):
+            continue
+        speaker, *columns = line.split("|")
+        if not columns:
+            raise CorpusError(
+                f"{path}, line {number}: found {line!r}; expected `id | sex | ...`: correct the line, or "
+                "take the file away"
+            )
+        genders[speaker.strip()] = normalise_gender(columns[0])
+    return genders
 
 
 def _read_transcripts(path: Path) -> list[tuple[str, str, str, str]]:

@@ -20,6 +20,8 @@ class Utterance:
         duration: its length in seconds.
         text: transcript, words separated by single spaces.
         speaker: None where no speaker is known.
+        gender: of the speaker, where known: `f`, `m`, or what the corpus calls it, in lower case.
+        age: of the speaker, where known, in years.
     """
 
     id: str
@@ -28,6 +30,8 @@ class Utterance:
     duration: float
     text: str
     speaker: str | None = None
+    gender: str | None = None
+    age: float | None = None
 
     @property
     def words(self) -> list[str]:
@@ -35,10 +39,11 @@ class Utterance:
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Publish a manifest atomically."""
+    """Publish a manifest atomically; what is not known is left out."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for utterance in utterances:
-            file.write(json.dumps(asdict(utterance), ensure_ascii=False, sort_keys=True) + "\n")
+            known = {key: value for key, value in asdict(utterance).items() if value is not None}
+            file.write(json.dumps(known, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -1,16 +1,27 @@
-"""NeMo-style manifests: JSON lines of `audio_filepath` and `text`; offset, duration, id, speaker at will."""
+"""NeMo-style manifests: JSON lines of `audio_filepath` and `text`; at will the other keys of `Entry`."""
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from asrdistill.corpus.audio import map_paths, probe_duration
 from asrdistill.corpus.manifest import Utterance
-from asrdistill.corpus.source import SPLITS, UNTRANSCRIBED, FolderConfig, normalise_text, read_lines
+from asrdistill.corpus.source import (
+    SPLITS,
+    UNTRANSCRIBED,
+    FolderConfig,
+    normalise_gender,
+    normalise_text,
+    read_lines,
+)
 from asrdistill.errors import CorpusError
+
+# Common Voice's ages, its spelling included: the middle of each, in years.
+DECADES = {"teens": 15.0, "twenties": 25.0, "thirties": 35.0, "fourties": 45.0, "forties": 45.0}
+DECADES |= {"fifties": 55.0, "sixties": 65.0, "seventies": 75.0, "eighties": 85.0, "nineties": 95.0}
 
 
 class NemoConfig(FolderConfig):
@@ -41,6 +52,8 @@ class Entry(TypedDict, total=False):
     duration: float
     id: str
     speaker: str
+    gender: str
+    age: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 ENTRY = TypeAdapter(Entry)
@@ -72,19 +85,28 @@ def _read_manifest(path: Path, has_texts: bool) -> list[Utterance]:
         if duration_s is None:
             duration_s = durations[audio_path] - offset_s
         text, speaker = normalise_text(entry["text"] if has_texts else ""), entry.get("speaker")
-        utterances.append(Utterance(_make_id(entry), audio_path, offset_s, duration_s, text, speaker))
+        gender, age = normalise_gender(entry.get("gender", "")), entry.get("age")
+        utterances.append(
+            Utterance(_make_id(entry), audio_path, offset_s, duration_s, text, speaker, gender, age)
+        )
     return utterances
 
 
 def _parse_line(path: Path, number: int, line: str, has_text: bool) -> Entry:
     needed = ("audio_filepath", "text") if has_text else ("audio_filepath",)
-    expected = f"expected a JSON object with {' and '.join(needed)}, durations and offsets in seconds"
+    expected = (
+        f"expected a JSON object with {' and '.join(needed)}, durations and offsets in seconds, ages in years"
+    )
     try:
         decoded: dict[str, Any] = json.loads(line)
         # A speaker or an id is often written as a number, what is not known as null.
         known = {key: value for key, value in decoded.items() if value is not None}
+        if known.get("age") == "":
+            del known["age"]
+        elif str(known.get("age")).lower() in DECADES:
+            known["age"] = DECADES[known["age"].lower()]
         entry = ENTRY.validate_python(
-            known | {key: str(known[key]) for key in ("id", "speaker") if key in known}
+            known | {key: str(known[key]) for key in ("id", "speaker", "gender") if key in known}
         )
     except (json.JSONDecodeError, ValidationError, AttributeError) as error:
         raise CorpusError(

@@ -40,6 +40,12 @@ def normalise_text(text: str) -> str:
     return " ".join(text.upper().split())
 
 
+def normalise_gender(text: str) -> str | None:
+    """Lower-case a gender; `female` and `male` become `f` and `m`, `unknown` and nothing None."""
+    gender = text.strip().lower()
+    return {"female": "f", "male": "m", "unknown": None, "": None}.get(gender, gender)
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number (from 1) and stripped text of the lines that are not empty.
 

@@ -4,7 +4,7 @@ The search itself is in `search`. It lets go of Python's lock, as acoustic model
 out to threads, which score and search them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from asrdistill.parallel import map_in_order
 from asrdistill.progress import track
 
 Item = tuple[str, Callable[[], np.ndarray]]
-Decoded = tuple[str, Lattice]
+Decoded = tuple[str, list[Lattice]]
 
 
 class DecoderConfig(Config):
@@ -69,16 +69,16 @@ def decode(graph: DecodingGraph, scores: np.ndarray, config: DecoderConfig) -> L
 
 
 def decode_utterances(
-    graph: DecodingGraph,
+    graphs: Sequence[DecodingGraph],
     utterances: Iterable[Item],
     config: DecoderConfig,
     num_workers: int,
     num_utterances: int | None = None,
-) -> dict[str, Lattice]:
+) -> list[dict[str, Lattice]]:
     """Decode many utterances on several threads.
 
     Args:
-        graph: the decoding graph.
+        graphs: each utterance is scored once, and searched for in every one.
         utterances: of each its id and what computes its (T, P) scaled log likelihoods, which the thread does
             that then searches.
         config: beams, bound and scale.
@@ -86,20 +86,27 @@ def decode_utterances(
         num_utterances: how many will come, for the progress display.
 
     Returns:
-        Lattice of each utterance, in the order of `utterances`, whatever the number of workers.
+        For each graph the lattice of each utterance, in the order of `utterances`, whatever the number of
+        workers.
 
     Raises:
         ContractError: as `decode`, with the utterance's id.
     """
-    prepare_graph(graph.fst)  # before threads would do so each
-    decoded = map_in_order(partial(_decode_item, graph, config), utterances, num_workers)
-    return dict(track(decoded, "decode", num_utterances))
+    for graph in graphs:  # before threads would do so each
+        prepare_graph(graph.fst)
+    decoded = map_in_order(partial(_decode_item, graphs, config), utterances, num_workers)
+    found: list[dict[str, Lattice]] = [{} for _ in graphs]
+    for utterance_id, lattices in track(decoded, "decode", num_utterances):
+        for of_graph, lattice in zip(found, lattices, strict=True):
+            of_graph[utterance_id] = lattice
+    return found
 
 
-def _decode_item(graph: DecodingGraph, config: DecoderConfig, item: Item) -> Decoded:
+def _decode_item(graphs: Sequence[DecodingGraph], config: DecoderConfig, item: Item) -> Decoded:
     utterance_id, compute_scores = item
     try:
-        return utterance_id, decode(graph, compute_scores(), config)
+        scores = compute_scores()
+        return utterance_id, [decode(graph, scores, config) for graph in graphs]
     except ContractError as error:
         raise ContractError(f"utterance {utterance_id}: {error}") from error
 

@@ -60,9 +60,9 @@ class SearchGraph:
         return cls(int(graph.start), final, arcs, graph.output_label[order].astype(np.int32))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def prepare_graph(fst: kaldifst.StdVectorFst) -> SearchGraph:
-    """The search graph of a transducer (told by identity); that of the last one is kept."""
+    """The search graph of a transducer (told by identity); those of the last two, words and phones, stay."""
     return SearchGraph.of_arcs(of_fst(fst))
 
 

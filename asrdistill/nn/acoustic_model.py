@@ -79,6 +79,13 @@ class AcousticModel(torch.nn.Module, ABC):
         rows = list(members)
         return self._with_weights({name: tensor[rows] for name, tensor in self.state_dict().items()})
 
+    @classmethod
+    def join(cls, stacks: Sequence["AcousticModel"]) -> "AcousticModel":
+        """One stack of the members of several, which are alike in all but their weights."""
+        first, states = stacks[0], [stack.state_dict() for stack in stacks]
+        assert len({stack.compute_dtype for stack in stacks}) == 1
+        return first._with_weights({name: torch.cat([s[name] for s in states]) for name in states[0]})
+
     def in_compute_dtype(self) -> Self:
         """The same model with weights in the type they compute in, to be asked many times, not trained.
 

@@ -41,3 +41,8 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype) -> float:
     start = time.perf_counter()
     torch.bmm(hidden, weight)
     return time.perf_counter() - start
+
+
+def name_precision(dtype: torch.dtype) -> PrecisionChoice:
+    """The choice that gives this compute type."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"

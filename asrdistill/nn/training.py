@@ -8,7 +8,7 @@ stopped ends with the same weights as one that was not.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -62,10 +62,13 @@ class Objective:
     Attributes:
         hard_weights: one for each member; 1.0 for a teacher.
         temperature: T of the soft targets.
+        smooths: whether the soft targets are the uniform distribution, whatever the frame: with T = 1 that is
+            label smoothing by one minus the hard weight (Szegedy et al. 2016, arXiv:1512.00567).
     """
 
     hard_weights: tuple[float, ...]
     temperature: float = 1.0
+    smooths: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ class _Epoch:
         self.state, self.config = trainer.state, trainer.config
         members = self.state.active
         self.hard_weights = torch.tensor([trainer.objective.hard_weights[m] for m in members])
+        self.uniform = torch.full((1, 1, trainer.num_pdfs), 1 / trainer.num_pdfs)
         batches = Batches(
             trainer.train_frames,
             self.state.model,
@@ -240,6 +244,8 @@ class _Epoch:
         group["lr"] = rate = self._rate()
         group["weight_decay"] = self.config.weight_decay
         self.gradient.dropout.step = state.step
+        if self.trainer.objective.smooths:
+            batch = replace(batch, soft_targets=self.uniform.expand(1, batch.pdf_ids.shape[1], -1))
         loss = self.gradient.compute(batch, self.hard_weights, self.trainer.objective.temperature)
         state.optimizer.step()
         state.loss_sum += loss

@@ -1,53 +1,66 @@
-"""The systems in pairs: differences on test with intervals and p-values, as a table and in a sentence."""
+"""The systems in pairs: differences on test with intervals and p-values, as tables and in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from asrdistill.reporting.report import NOT_MEASURED, name_student
+from asrdistill.reporting.report import name_system
 
-COLUMNS = (
-    "first less second",
-    "frame accuracy (points)",
-    "WER (points)",
-    "segments",
-    "p of MAPSSWE",
-    "corrected",
-)
+# Of each measure, by its name in report.json: what it is called, its test, and what that test counts.
+MEASURES = {
+    "frame_accuracy": ("frame accuracy", "McNemar", "frames that one alone got right"),
+    "wer": ("WER", "MAPSSWE", "segments with errors"),
+    "per": ("PER", "MAPSSWE", "segments with errors"),
+}
 SIGNIFICANT = 0.05
 SMALLEST_PRINTED = 0.001
 ONE_TEACHER = "teacher_00"
 
 
 def explain(report: Mapping[str, Any]) -> str:
-    """What the table says, and what of it."""
+    """What the tables say, and what of it."""
     comparisons = report["comparisons"]
     blocks, num_pairs = f"{comparisons['num_blocks']} {comparisons['block']}s", len(comparisons["pairs"])
-    why = ", whose utterances are not independent" if comparisons["block"] == "speaker" else ""
+    why = ", whose utterances go together" if comparisons["block"] == "speaker" else ""
     return (
-        f"In brackets 95% intervals, by bootstrap over the {blocks} of test{why}. MAPSSWE (matched pairs of "
-        "sentence segments, as NIST's sc_stats) takes segments for independent, so it is the more hopeful of "
-        f"the two; corrected: for {num_pairs} pairs (Holm). One teacher is the first, whatever its result."
+        f"In brackets 95% intervals, by bootstrap over the {blocks} of test{why}; unpaired: as if each "
+        "system had been tested on others. MAPSSWE (matched pairs of sentence segments, as NIST's sc_stats) "
+        "takes segments for independent, so it is more hopeful than the bootstrap; McNemar's test takes "
+        "frames for independent, so it is far too hopeful. Corrected: for "
+        f"{num_pairs} pairs (Holm). One teacher is the first, whatever its result; of students and controls "
+        "the first seed stands here."
     )
 
 
-def list_comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each pair, as `COLUMNS` calls them."""
-    rows: list[tuple[str, ...]] = []
-    for pair in report["comparisons"]["pairs"]:
-        names = " − ".join(_label(report, pair[side]) for side in ("first", "second"))
-        wer = pair.get("wer")
-        of_words: tuple[str, ...] = (NOT_MEASURED,) * 4
-        if wer:
-            p_values = (print_p_value(wer[key]) for key in ("p_value", "p_corrected"))
-            of_words = (_interval(wer), str(wer["num_segments"]), *p_values)
-        rows.append((names, _interval(pair["frame_accuracy"]), *of_words))
-    return rows
+def list_measures(report: Mapping[str, Any]) -> list[str]:
+    """Those of `MEASURES` that were compared."""
+    return [name for name in MEASURES if all(name in pair for pair in report["comparisons"]["pairs"])]
+
+
+def list_columns(measure: str) -> tuple[str, ...]:
+    """Headings of a measure's table."""
+    name, test, counted = MEASURES[measure]
+    return ("first less second", f"{name} (points)", "unpaired", counted, f"p of {test}", "corrected")
+
+
+def list_comparison_rows(report: Mapping[str, Any], measure: str) -> list[tuple[str, ...]]:
+    """A row for each pair, as `list_columns` calls them."""
+    pairs = report["comparisons"]["pairs"]
+    return [(_name(report, pair), *list_difference_cells(pair[measure])) for pair in pairs]
+
+
+def list_difference_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """One pair's difference in one measure, under `list_columns`, the first one left out."""
+    counted = found.get("num_segments")
+    if counted is None:
+        counted = f"{found['only_first']} and {found['only_second']}"
+    p_values = (print_p_value(found[key]) for key in ("p_value", "p_corrected"))
+    interval = f"{_points(found['difference'])} {_ends(found['ci95'])}"
+    return (interval, _ends(found["unpaired_ci95"]), str(counted), *p_values)
 
 
 def conclude_significance(report: Mapping[str, Any]) -> list[str]:
-    """In a sentence, which differences in WER between teacher, ensemble and student are more than luck."""
-    chosen = _find_chosen(report)
-    named = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble", chosen: "the distilled model"}
+    """Which differences in WER between teacher, ensemble and student are more than luck."""
+    named = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble", "distilled": "the distilled model"}
     pairs = [
         pair
         for pair in report["comparisons"]["pairs"]
@@ -66,31 +79,65 @@ def conclude_significance(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def tell_disagreements(report: Mapping[str, Any]) -> str:
+    """Where the paired view and the unpaired one part, and where a test goes further than both."""
+    parted = [
+        f"{_name(report, pair)} in {MEASURES[measure][0]} (paired {_ends(pair[measure]['ci95'])}, unpaired "
+        f"{_ends(pair[measure]['unpaired_ci95'])})"
+        for pair, measure in _list_differences(report)
+        if _excludes_zero(pair[measure]["ci95"]) != _excludes_zero(pair[measure]["unpaired_ci95"])
+    ]
+    hopeful = [
+        f"{_name(report, pair)} in {MEASURES[measure][0]}"
+        for pair, measure in _list_differences(report)
+        if pair[measure]["p_corrected"] < SIGNIFICANT and not _excludes_zero(pair[measure]["ci95"])
+    ]
+    sentences = [
+        f"Paired and unpaired intervals disagree on whether there is a difference: {'; '.join(parted)}."
+        if parted
+        else "Paired and unpaired intervals agree everywhere on whether there is a difference."
+    ]
+    if hopeful:
+        sentences.append(
+            f"Significant by the test, but not over speakers (its interval holds 0): {'; '.join(hopeful)}."
+        )
+    return " ".join(sentences)
+
+
+def _list_differences(report: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    measures = list_measures(report)
+    return ((pair, measure) for pair in report["comparisons"]["pairs"] for measure in measures)
+
+
+def _excludes_zero(interval: tuple[float, float]) -> bool:
+    low, high = interval
+    return low > 0 or high < 0
+
+
 def _judge(wer: Mapping[str, Any]) -> str:
     if wer["p_corrected"] >= SIGNIFICANT:
         return ", not significant"
     return ", significantly better" if wer["difference"] > 0 else ", significantly worse"
 
 
-def _find_chosen(report: Mapping[str, Any]) -> str:
-    return next(
-        name
-        for name, system in report["systems"].items()
-        if name.startswith("distilled_") and system["chosen"]
-    )
+def _name(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    return " − ".join(label_system(report, pair[side]) for side in ("first", "second"))
 
 
-def _label(report: Mapping[str, Any], name: str) -> str:
-    if name == ONE_TEACHER:
+def label_system(report: Mapping[str, Any], name: str) -> str:
+    """What one of the systems compared is called."""
+    if name in (ONE_TEACHER, "baseline"):
         return "one teacher"
-    return "ensemble" if name == "ensemble" else name_student(report["systems"][name])
+    return name if name in ("ensemble", "distilled") else name_system(report["systems"][name])
 
 
-def _interval(measured: Mapping[str, Any]) -> str:
-    # Without a minus before zero.
-    rates = (measured["difference"], *measured["ci95"])
-    difference, low, high = (f"{round(100 * rate, 2) + 0.0:+.2f}" for rate in rates)
-    return f"{difference} [{low}, {high}]"
+def _points(rate: float) -> str:
+    return f"{round(100 * rate, 2) + 0.0:+.2f}"  # without a minus before zero
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    low, high = map(_points, interval)
+    return f"[{low}, {high}]"
 
 
 def print_p_value(p_value: float) -> str:

@@ -4,14 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asrdistill.reporting.report import ROUNDING, has_words
+from asrdistill.reporting.report import RATES, ROUNDING, has_words
 
 NO_WORDS = (
     "No words were decoded: the targets are pdf-ids of another system, whose phones are not known here, so "
     "there is no word error rate."
 )
 # By their names in report.json.
-MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
+MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER", "per": "PER"}
+# What a control did instead.
+_WITHOUT = {
+    "hard_targets": "its own training on hard targets alone",
+    "label_smoothing": "the same with label smoothing",
+    "equal_compute": "a teacher trained on as many frames as it was",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class _Comparison:
 
 
 def conclude(report: Mapping[str, Any]) -> list[str]:
-    """Say in one sentence for frame accuracy, and one for WER, what ensemble and student gained on test."""
+    """Say in a sentence each for frame accuracy, WER and PER what ensemble and student gained on test."""
     systems = report["systems"]
     named = [systems[name] for name in ("baseline", "ensemble", "distilled")]
     spread = systems["baseline"]["spread"]
@@ -42,31 +48,24 @@ def conclude(report: Mapping[str, Any]) -> list[str]:
     ]
     if not has_words(systems["baseline"]):
         sentences.append(NO_WORDS)
-    control = next(
-        (s for name, s in systems.items() if name.startswith("distilled_") and s["hard_weight"] == 1), None
-    )
-    return sentences if control is None else [*sentences, _control_sentence(control, systems)]
+    controls = [system for name, system in systems.items() if name.startswith("control_")]
+    return [*sentences, _tell_controls(controls, systems["distilled"])] if controls else sentences
 
 
-def _control_sentence(control: Mapping[str, Any], systems: Mapping[str, Any]) -> str:
-    """What the student's data and training gain without soft targets, and what the soft targets add."""
-    student = systems["distilled"]
-    measured = [_list_measures(system) for system in (systems["baseline"], control, student)]
-    sentences = [
-        "Control: the student's own training without soft targets (same frames and settings, hard targets "
-        "alone)."
-    ]
-    for name, baseline, alone, distilled in zip(MEASURES.values(), *measured, strict=False):
-        above_mean = f"In {name} on test it is {_points(alone - baseline)} the mean of the teachers"
-        added = f"the distilled model is {_points(distilled - alone)} the control"
-        sentences.append(f"{above_mean}, and {added}." if student["hard_weight"] != 1 else f"{above_mean}.")
-    return " ".join(sentences)
+def _tell_controls(controls: Sequence[Mapping[str, Any]], student: Mapping[str, Any]) -> str:
+    """How much better the student is than single models without soft targets."""
+    distilled, told = _list_measures(student), []
+    for control in controls:
+        measured = zip(MEASURES.values(), distilled, _list_measures(control), strict=False)
+        gains = (f"{_points(mine - other, '')} in {name}" for name, mine, other in measured)
+        told.append(f"against {_WITHOUT[control['control']]} {', '.join(gains)}")
+    return f"On test the distilled model is, {'; '.join(told)}."
 
 
 def _list_measures(system: Mapping[str, Any]) -> list[float]:
-    """Frame accuracy and, where words were decoded, WER on test, in points, turned so that more is better."""
-    wers = [-100 * system["wer"]["test"]["wer"]] if has_words(system) else []
-    return [100 * system["frame_accuracy"]["test"], *wers]
+    """Frame accuracy and, where words were decoded, WER and PER on test, in points; more is better."""
+    rates = [-100 * system[rate]["test"]["wer"] for rate in RATES if rate in system]
+    return [100 * system["frame_accuracy"]["test"], *rates]
 
 
 def _compare(
@@ -113,10 +112,10 @@ def _student_clause(comparison: _Comparison, above_mean: float) -> str:
     return f"the distilled model keeps {100 * comparison.transfer:.0f}% of that gain"
 
 
-def _points(difference: float) -> str:
+def _points(difference: float, than: str = " than") -> str:
     if abs(difference) <= 100 * ROUNDING:
-        return "exactly as good as"
-    return f"{abs(difference):.2f} points {'better' if difference > 0 else 'worse'} than"
+        return f"exactly as good{' as' if than else ''}"
+    return f"{abs(difference):.2f} points {'better' if difference > 0 else 'worse'}{than}"
 
 
 def _caution(gain: float, spread: float | None) -> str:

@@ -7,7 +7,16 @@ from typing import Any
 
 import yaml
 
-from asrdistill.reporting import agreement, codec_curve, comparisons, costs, ensemble_curve
+from asrdistill.reporting import (
+    agreement,
+    codec_curve,
+    comparisons,
+    costs,
+    ensemble_curve,
+    groups,
+    mimicry,
+    reliability,
+)
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.table import (
     COLUMNS,
@@ -15,6 +24,7 @@ from asrdistill.reporting.table import (
     HINTON_ROWS,
     HINTON_SOURCE,
     HINTON_TRANSFER,
+    explain_results,
     list_rows,
     list_transfer_rows,
 )
@@ -26,8 +36,12 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
         [*conclude(report), *comparisons.conclude_significance(report)],
         _results(report),
-        _word_errors(report),
+        _errors(report),
         ["## Differences on test", *_comparisons(report)],
+        _groups(report),
+        _confusions(report),
+        ["## Calibration", *_calibration(report)],
+        ["## Student and ensemble", *_mimicry(report)],
         ["## Ensemble size", *_ensemble_size(report)],
         ["## Agreement of the teachers", *_agreement(report)],
         [f"## For orientation: {HINTON_SOURCE}", _hinton()],
@@ -58,25 +72,54 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
 
 def _results(report: Mapping[str, Any]) -> list[str]:
     rows = [(f"{row.system}{f' ({row.note})' if row.note else ''}", *row.cells) for row in list_rows(report)]
-    transfers = [(row.system, "", row.frame_accuracy, row.wer, "", "") for row in list_transfer_rows(report)]
-    num_teachers = report["num_teachers"]
+    transfers = [
+        (row.system, "", row.frame_accuracy, row.wer, row.per, "", "") for row in list_transfer_rows(report)
+    ]
     explanation = (
-        f"± is the sample standard deviation over the {num_teachers} teachers. Transfer is "
-        "(student − baseline) / (ensemble − baseline) on test, in brackets its 95% interval, over speakers "
-        "and teachers; undefined where the ensemble has no gain. "
-        f"The models tell {report['num_tied_states']} tied states apart. {FLOPS_NOTE}"
+        f"{explain_results(report)} The models tell {report['num_tied_states']} tied states apart. "
+        f"{FLOPS_NOTE}"
     )
     return [_table(COLUMNS, [*rows, *transfers]), explanation]
 
 
-def _word_errors(report: Mapping[str, Any]) -> list[str]:
-    rows = [(row.system, row.word_errors) for row in list_rows(report) if row.word_errors]
-    return ["## Word errors on test", _table(("system", "word errors"), rows, left=2)] if rows else []
+def _errors(report: Mapping[str, Any]) -> list[str]:
+    rows = [(row.system, *row.errors) for row in list_rows(report) if row.errors]
+    return ["## Errors on test", _table(("system", "words", "phones"), rows, left=3)] if rows else []
 
 
 def _comparisons(report: Mapping[str, Any]) -> list[str]:
-    rows = comparisons.list_comparison_rows(report)
-    return [_table(comparisons.COLUMNS, rows), comparisons.explain(report)]
+    tables = [
+        _table(comparisons.list_columns(measure), comparisons.list_comparison_rows(report, measure))
+        for measure in comparisons.list_measures(report)
+    ]
+    return [comparisons.explain(report), *tables, comparisons.tell_disagreements(report)]
+
+
+def _groups(report: Mapping[str, Any]) -> list[str]:
+    rows = [tuple(map(_escape, row)) for row in groups.list_group_rows(report["speaker_groups"])]
+    columns = groups.list_columns(report["speaker_groups"])
+    return ["## Speaker groups", _table(columns, rows), groups.NOTE] if rows else []
+
+
+def _confusions(report: Mapping[str, Any]) -> list[str]:
+    rows = [tuple(map(_escape, row)) for row in groups.list_confusion_rows(report["confusions"])]
+    table = _table(groups.CONFUSION_COLUMNS, rows)
+    return ["## Confusions", table, groups.CONFUSION_NOTE] if rows else []
+
+
+def _calibration(report: Mapping[str, Any]) -> list[str]:
+    found = {comparisons.label_system(report, name): one for name, one in report["calibration"].items()}
+    return [_table(reliability.COLUMNS, reliability.list_reliability_rows(found)), reliability.NOTE]
+
+
+def _mimicry(report: Mapping[str, Any]) -> list[str]:
+    found = report["mimicry"]
+    return [
+        _table(mimicry.CASE_COLUMNS, mimicry.list_case_rows(found)),
+        mimicry.PHONE_CAPTION + ":",
+        _table(mimicry.COLUMNS, mimicry.list_mimicry_rows(found)),
+        mimicry.NOTE,
+    ]
 
 
 def _ensemble_size(report: Mapping[str, Any]) -> list[str]:

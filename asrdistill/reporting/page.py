@@ -6,7 +6,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from asrdistill.reporting import agreement, codec_curve, comparisons, costs, ensemble_curve, table
+from asrdistill.reporting import (
+    agreement,
+    codec_curve,
+    comparisons,
+    costs,
+    ensemble_curve,
+    groups,
+    mimicry,
+    reliability,
+    table,
+)
 from asrdistill.reporting.alignment_picture import AlignmentPicture, draw_alignment
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.learning_curves import (
@@ -55,6 +65,14 @@ def render_html(
         transfers=table.list_transfer_rows(report),
         conclusions=[*conclude(report), *comparisons.conclude_significance(report)],
         comparisons=comparisons,
+        groups=groups,
+        reliability=reliability,
+        reliability_rows=reliability.list_reliability_rows(
+            {comparisons.label_system(report, name): found for name, found in report["calibration"].items()}
+        ),
+        reliability_svg=Markup(reliability.draw_reliability(report["calibration"])),
+        mimicry=mimicry,
+        mimicry_svg=Markup(mimicry.draw_mimicry(report["mimicry"])),
         curves=_draw_curves(teachers, students),
         ensemble_curve=ensemble_curve,
         ensemble_size_svg=Markup(ensemble_curve.draw_ensemble_size(report["ensemble_size"])),

@@ -6,7 +6,7 @@ from typing import Any
 
 from asrdistill.reporting.comparisons import conclude_significance
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.report import NOT_MEASURED, compute_transfer, has_words, name_student
+from asrdistill.reporting.report import NOT_MEASURED, RATES, compute_transfer, name_system
 
 HINTON_HARD_WEIGHT = 0.5
 HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
@@ -18,6 +18,7 @@ COLUMNS = (
     "frame accuracy dev (%)",
     "frame accuracy test (%)",
     "WER test (%)",
+    "PER test (%)",
     "parameters",
     "FLOPs a frame",
 )
@@ -34,20 +35,20 @@ class Row:
     """One system of the table, as text.
 
     Attributes:
-        role: "aligner", "baseline", "ensemble" or "distilled".
+        role: "aligner", "baseline", "ensemble", "distilled" or "control".
         system: what the row is called.
         note: a student's temperature, and why it is singled out; empty for others.
         chosen: whether it is the student that was chosen on dev.
-        cells: frame accuracy on dev and test, WER on test, parameters, FLOPs a frame.
-        word_errors: the WER with its counts, as Kaldi prints them; empty where no words were decoded.
+        cells: frame accuracy on dev and test, WER and PER on test, parameters, FLOPs a frame.
+        errors: WER and PER with their counts, as Kaldi prints them; none where no words were decoded.
     """
 
     role: str
     system: str
     note: str
     chosen: bool
-    cells: tuple[str, str, str, str, str]
-    word_errors: str
+    cells: tuple[str, str, str, str, str, str]
+    errors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,18 @@ class TransferRow:
     system: str
     frame_accuracy: str
     wer: str
+    per: str
 
 
 def list_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The rows of the table: aligner, baseline, ensemble, and every student by hard weight."""
+    """The rows of the table: aligner, baseline, ensemble, every student by hard weight, every control."""
     systems = report["systems"]
     return [
         _row("aligner", _name_aligner(report["settings"]), systems["aligner"]),
         _row("baseline", f"baseline (mean of {report['num_teachers']})", systems["baseline"]),
         _row("ensemble", f"{report['num_teachers']}x ensemble", systems["ensemble"]),
-        *(_row("distilled", name_student(student), student) for student in _students(report)),
+        *(_row("distilled", name_system(student), student) for student in _students(report)),
+        *(_row("control", name_system(one), one) for one in systems.values() if "control" in one),
     ]
 
 
@@ -81,9 +84,21 @@ def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
             transfer = compute_transfer(baseline, ensemble, student)
         else:
             continue
-        shares = (_share(transfer.get(measure)) for measure in ("frame_accuracy", "wer"))
+        shares = (_share(transfer.get(measure)) for measure in ("frame_accuracy", *RATES))
         rows.append(TransferRow(f"transfer, hard weight {student['hard_weight']:g}", *shares))
     return rows
+
+
+def explain_results(report: Mapping[str, Any]) -> str:
+    """What the table's signs mean."""
+    num_seeds = len(report["systems"]["distilled"]["members"])
+    over = "speakers, teachers and students" if num_seeds > 1 else "speakers and teachers"
+    return (
+        "± is the sample standard deviation over seeds: of the baseline over its "
+        f"{report['num_teachers']} teachers. Transfer is (student − baseline) / (ensemble − baseline) on "
+        f"test, in brackets its 95% interval, over {over}; undefined where the ensemble has no gain. PER is "
+        "the error rate of phones, recognised without words."
+    )
 
 
 def _name_aligner(settings: Mapping[str, Any]) -> str:
@@ -99,19 +114,23 @@ def _students(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(role: str, label: str, system: Mapping[str, Any]) -> Row:
-    spread = system.get("spread", {"frame_accuracy": {"dev": None, "test": None}, "wer": {"test": None}})
-    wer, word_errors = NOT_MEASURED, ""
-    if has_words(system):
-        counted = system["wer"]["test"]
-        wer, word_errors = _percent(counted["wer"], spread["wer"]["test"]), _word_errors(counted)
+    spread = system.get("spread", {"frame_accuracy": {"dev": None, "test": None}})
+    rates = [
+        _percent(system[rate]["test"]["wer"], spread.get(rate, {"test": None})["test"])
+        if rate in system
+        else NOT_MEASURED
+        for rate in RATES
+    ]
     cells = (
         _percent(system["frame_accuracy"]["dev"], spread["frame_accuracy"]["dev"]),
         _percent(system["frame_accuracy"]["test"], spread["frame_accuracy"]["test"]),
-        wer,
+        rates[0],
+        rates[1],
         format_count(system["num_parameters"]),
         format_count(system["flops_a_frame"]),
     )
-    return Row(role, label, _note(system), bool(system.get("chosen")), cells, word_errors)
+    errors = tuple(_print_errors(system[rate]["test"], rate) for rate in RATES if rate in system)
+    return Row(role, label, _note(system), bool(system.get("chosen")), cells, errors)
 
 
 def format_count(count: int) -> str:
@@ -124,13 +143,13 @@ def format_count(count: int) -> str:
 
 
 def _note(system: Mapping[str, Any]) -> str:
-    # A control saw no soft target, so it has no temperature.
-    has_temperature = "temperature" in system and system["hard_weight"] != 1
-    notes = [f"T = {system['temperature']:g}"] if has_temperature else []
+    notes = [f"T = {system['temperature']:g}"] if "temperature" in system else []
     if system.get("chosen"):
         notes.append("chosen on dev")
     if system.get("hard_weight") == HINTON_HARD_WEIGHT:
         notes.append("Hinton's weight")
+    if len(system.get("members", ())) > 1 and ("control" in system or "hard_weight" in system):
+        notes.append(f"mean of {len(system['members'])} seeds")
     return ", ".join(notes)
 
 
@@ -138,12 +157,13 @@ def _percent(value: float, spread: float | None) -> str:
     return f"{100 * value:.2f}" if spread is None else f"{100 * value:.2f} ± {100 * spread:.2f}"
 
 
-def _word_errors(counted: Mapping[str, float]) -> str:
+def _print_errors(counted: Mapping[str, float], rate: str) -> str:
     count = {key: _count(counted[key]) for key in ("errors", "words", "ins", "del", "sub")}
-    return (
-        f"%WER {100 * counted['wer']:.2f} [ {count['errors']} / {count['words']}, {count['ins']} ins, "
-        f"{count['del']} del, {count['sub']} sub ] %SER {100 * counted['ser']:.2f}"
+    line = (
+        f"%{rate.upper()} {100 * counted['wer']:.2f} [ {count['errors']} / {count['words']}, "
+        f"{count['ins']} ins, {count['del']} del, {count['sub']} sub ]"
     )
+    return f"{line} %SER {100 * counted['ser']:.2f}" if rate == "wer" else line
 
 
 def _count(value: float) -> str:
@@ -166,29 +186,31 @@ def render_table(report: Mapping[str, Any]) -> str:
     """The results as aligned plain text for a terminal: table, transfer, word errors, what they show."""
     rows = list_rows(report)
     header = [
-        ("", "frame accuracy (%)", "", "WER (%)", "", "FLOPs"),
-        ("system", "dev", "test", "test", "parameters", "a frame"),
+        ("", "frame accuracy (%)", "", "WER (%)", "PER (%)", "", "FLOPs"),
+        ("system", "dev", "test", "test", "test", "parameters", "a frame"),
     ]
     lines = [(row.system, *row.cells) for row in rows]
-    transfers = [(row.system, "", row.frame_accuracy, row.wer, "", "") for row in list_transfer_rows(report)]
-    hinton = [(f"Hinton 2015, {name}", "", accuracy, wer, "", "") for name, accuracy, wer in HINTON_ROWS]
-    hinton.append(("Hinton 2015, transfer", "", *HINTON_TRANSFER, "", ""))
-    aligned = _align([*header, *lines, *transfers, *hinton])
+    transfers = [
+        (row.system, "", row.frame_accuracy, row.wer, row.per, "", "") for row in list_transfer_rows(report)
+    ]
+    hinton = [(f"Hinton 2015, {name}", "", *found, "", "", "") for name, *found in HINTON_ROWS]
+    hinton.append(("Hinton 2015, transfer", "", *HINTON_TRANSFER, "", "", ""))
+    aligned = align_lines([*header, *lines, *transfers, *hinton])
     rule = "-" * max(map(len, aligned))
     first_transfer = len(header) + len(lines)
     first_hinton = first_transfer + len(transfers)
     notes = [f"   {row.note}" if row.note else "" for row in rows]
     body = [line + note for line, note in zip(aligned[2:first_transfer], notes, strict=True)]
-    errors = _align([(row.system, row.word_errors) for row in rows if row.word_errors], left=2)
+    errors = align_lines([(row.system, *row.errors) for row in rows if row.errors], left=3)
     if errors:
-        errors = ["Word errors on test", *errors, ""]
+        errors = ["Errors on test", *errors, ""]
     blocks = [[*aligned[:2], rule, *body], aligned[first_transfer:first_hinton], aligned[first_hinton:]]
     table = f"\n{rule}\n".join("\n".join(block) for block in blocks)
     return "\n".join([table, "", *errors, *conclude(report), *conclude_significance(report)]) + "\n"
 
 
-def _align(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Pad the first `left` columns on the right, the others on the left."""
+def align_lines(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Columns under one another: pad the first `left` columns on the right, the others on the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [
         "   ".join(

@@ -1,9 +1,9 @@
 """Systems compared on the same test utterances, pair by pair, and how sure the transfer is.
 
-Shapes: U utterances, M teachers.
+Shapes: U utterances, N frames with a hard target, M teachers, S students.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,9 +13,28 @@ import numpy as np
 from asrdistill.scoring.significance import (
     adjust_p_values,
     bootstrap_difference,
+    bootstrap_unpaired_difference,
+    compare_frames,
     compare_segments,
     draw_blocks,
+    sum_draws,
 )
+
+# What is recognised, by the name of its error rate in report.json.
+RATES = ("wer", "per")
+
+
+@dataclass(frozen=True)
+class RecognisedSpeech:
+    """What one system recognised, words or phones.
+
+    Attributes:
+        errors: int64 (U,).
+        alignments: of each utterance what `align_words` gives.
+    """
+
+    errors: np.ndarray
+    alignments: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -24,15 +43,15 @@ class Outcome:
 
     Attributes:
         name: of the system.
+        correct: bool (N,), which frames it got right.
         wrong_frames: int64 (U,).
-        word_errors: int64 (U,); None where no words were decoded.
-        alignments: of each utterance what `align_words` gives; None likewise.
+        recognised: by `RATES`; none where nothing was decoded.
     """
 
     name: str
+    correct: np.ndarray
     wrong_frames: np.ndarray
-    word_errors: np.ndarray | None
-    alignments: Sequence[str] | None
+    recognised: dict[str, RecognisedSpeech]
 
 
 @dataclass(frozen=True)
@@ -41,14 +60,14 @@ class ScoredSpeech:
 
     Attributes:
         num_frames: int64 (U,), those with a hard target.
-        num_words: int64 (U,), of the transcripts.
+        sizes: by `RATES`, int64 (U,): words of the transcripts; phones of the forced alignment.
         blocks: what the utterance belongs to that is drawn as a whole: its speaker, or where there are no
-            two of them itself.
-        block: what that is: "speaker" or "utterance".
+            two of them itself, or of very many some that follow each other.
+        block: what that is: "speaker", "utterance" or "utterance group".
     """
 
     num_frames: np.ndarray
-    num_words: np.ndarray
+    sizes: dict[str, np.ndarray]
     blocks: Sequence[str]
     block: str = "speaker"
 
@@ -57,78 +76,101 @@ class ScoredSpeech:
         return len(set(self.blocks))
 
 
-def compare_pairs(outcomes: Sequence[Outcome], speech: ScoredSpeech) -> list[dict[str, Any]]:
-    """Each pair of systems: differences on test, first less second, and whether they are more than luck.
+def compare_pairs(pairs: Iterable[tuple[Outcome, Outcome]], speech: ScoredSpeech) -> list[dict[str, Any]]:
+    """Pairs of systems: differences on test, first less second, and whether they are more than luck.
 
     Returns:
-        Of each pair `first`, `second`, and of `frame_accuracy` and `wer` the `difference` and its `ci95`,
-        fractions; of `wer` also MAPSSWE's `num_segments`, `z` and `p_value`, and `p_corrected` for all pairs.
+        Of each pair `first`, `second`, and of `frame_accuracy`, `wer` and `per` the `difference`, its `ci95`
+        by speakers, and `unpaired_ci95`, as of other speakers for each; fractions. Of frames also McNemar's
+        `only_first` and `only_second`, of words and phones MAPSSWE's `num_segments` and `z`; of all `p_value`
+        and, for all pairs, `p_corrected`.
     """
-    pairs = list(combinations(outcomes, 2))
-    compared = []
-    for first, second in pairs:
-        frames = _compare(first.wrong_frames, second.wrong_frames, speech.num_frames, speech.blocks)
-        # More wrong frames are less accuracy.
-        accuracy = {"difference": -frames["difference"], "ci95": [-end for end in reversed(frames["ci95"])]}
-        found: dict[str, Any] = {"first": first.name, "second": second.name, "frame_accuracy": accuracy}
-        if first.word_errors is not None and second.word_errors is not None:
-            assert first.alignments is not None and second.alignments is not None
-            matched = compare_segments(first.alignments, second.alignments)
-            found["wer"] = {
-                **_compare(first.word_errors, second.word_errors, speech.num_words, speech.blocks),
+    compared = [_compare(first, second, speech) for first, second in pairs]
+    for measure in ("frame_accuracy", *RATES):
+        found = [pair[measure] for pair in compared if measure in pair]
+        corrected = adjust_p_values([one["p_value"] for one in found])
+        for one, p_value in zip(found, corrected, strict=True):
+            one["p_corrected"] = p_value
+    return compared
+
+
+def list_pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Each one of several systems with each that comes after it."""
+    return list(combinations(outcomes, 2))
+
+
+def _compare(first: Outcome, second: Outcome, speech: ScoredSpeech) -> dict[str, Any]:
+    # More frames right are fewer wrong: of accuracies the order is turned.
+    frames = _find_difference(second.wrong_frames, first.wrong_frames, speech.num_frames, speech.blocks)
+    by_frame = compare_frames(first.correct, second.correct)
+    found: dict[str, Any] = {
+        "first": first.name,
+        "second": second.name,
+        "frame_accuracy": {**frames, **vars(by_frame)},
+    }
+    for rate in RATES:
+        if rate in first.recognised and rate in second.recognised:
+            one, other = first.recognised[rate], second.recognised[rate]
+            matched = compare_segments(one.alignments, other.alignments)
+            found[rate] = {
+                **_find_difference(one.errors, other.errors, speech.sizes[rate], speech.blocks),
                 "num_segments": matched.num_segments,
                 "z": matched.z,
                 "p_value": matched.p_value,
             }
-        compared.append(found)
-    with_words = [found["wer"] for found in compared if "wer" in found]
-    corrected = adjust_p_values([wer["p_value"] for wer in with_words])
-    for wer, p_value in zip(with_words, corrected, strict=True):
-        wer["p_corrected"] = p_value
-    return compared
+    return found
 
 
-def _compare(
+def _find_difference(
     first: np.ndarray, second: np.ndarray, sizes: np.ndarray, speakers: Sequence[str]
 ) -> dict[str, Any]:
-    difference = float((first.sum() - second.sum()) / sizes.sum())
-    return {"difference": difference, "ci95": list(bootstrap_difference(first, second, sizes, speakers))}
+    return {
+        "difference": float((first.sum() - second.sum()) / sizes.sum()),
+        "ci95": list(bootstrap_difference(first, second, sizes, speakers)),
+        "unpaired_ci95": list(bootstrap_unpaired_difference(first, second, sizes, speakers)),
+    }
 
 
 def bootstrap_transfers(
-    teachers: Sequence[Outcome], ensemble: Outcome, student: Outcome, speech: ScoredSpeech
+    teachers: Sequence[Outcome], ensemble: Outcome, students: Sequence[Outcome], speech: ScoredSpeech
 ) -> dict[str, tuple[float, float] | None]:
-    """Intervals of the transfer, by measure; of `wer` where words were decoded."""
-    wrong = np.stack([teacher.wrong_frames for teacher in teachers])
+    """Intervals of the transfer, by measure; of words and phones where they were decoded."""
     found = {
         "frame_accuracy": bootstrap_transfer(
-            wrong, ensemble.wrong_frames, student.wrong_frames, speech.blocks
+            np.stack([teacher.wrong_frames for teacher in teachers]),
+            ensemble.wrong_frames,
+            np.stack([student.wrong_frames for student in students]),
+            speech.blocks,
         )
     }
-    errors = [teacher.word_errors for teacher in teachers if teacher.word_errors is not None]
-    if errors and ensemble.word_errors is not None and student.word_errors is not None:
-        found["wer"] = bootstrap_transfer(
-            np.stack(errors), ensemble.word_errors, student.word_errors, speech.blocks
-        )
+    for rate in RATES:
+        if rate in ensemble.recognised:
+            of_teachers, of_students = (
+                np.stack([outcome.recognised[rate].errors for outcome in outcomes])
+                for outcomes in (teachers, students)
+            )
+            errors = ensemble.recognised[rate].errors
+            found[rate] = bootstrap_transfer(of_teachers, errors, of_students, speech.blocks)
     return found
 
 
 def bootstrap_transfer(
     teachers: np.ndarray,
     ensemble: np.ndarray,
-    student: np.ndarray,
+    students: np.ndarray,
     speakers: Sequence[str],
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval of (student - baseline) / (ensemble - baseline), from draws of speakers and of teachers.
+    """Interval of (student - baseline) / (ensemble - baseline), by draws of speakers, teachers, students.
 
-    Of the student's own seed nothing is known from one student: what it adds is left out.
+    Baseline and student are means over seeds. Of one student alone nothing is known of its seed: what that
+    adds is left out then.
 
     Args:
         teachers: (M, U) errors of each.
         ensemble: (U,) errors.
-        student: (U,) errors.
+        students: (S, U) errors of each seed.
         speakers: of each utterance.
         confidence: of the interval.
         seed: of the draws.
@@ -136,21 +178,25 @@ def bootstrap_transfer(
     Returns:
         Lower and upper end; None where the ensemble may as well have no gain: in one draw of 40 or more.
     """
-    rng = np.random.default_rng(seed)
     _, blocks = np.unique(np.asarray(speakers), return_inverse=True)
     counted = np.stack(
-        [np.bincount(blocks, errors) for errors in (ensemble, student, *np.asarray(teachers, np.float64))]
+        [np.bincount(blocks, errors) for errors in np.vstack([ensemble, teachers, students])], axis=1
     )
-    gains, kept = [], []
-    for counts in draw_blocks(rng, counted.shape[1]):
-        drawn = counts @ counted.T
-        shares = rng.multinomial(len(teachers), np.full(len(teachers), 1 / len(teachers)), len(counts))
-        baseline = (drawn[:, 2:] * shares).sum(1) / len(teachers)
-        gains.append(baseline - drawn[:, 0])
-        kept.append(baseline - drawn[:, 1])
-    gain, tail = np.concatenate(gains), (1 - confidence) / 2
+    drawn = sum_draws(draw_blocks(len(counted), seed=seed), counted)
+    rng = np.random.default_rng((seed, 1))
+    baseline = _draw_mean(rng, drawn[:, 1 : len(teachers) + 1])
+    kept = baseline - _draw_mean(rng, drawn[:, len(teachers) + 1 :])
+    gain, tail = baseline - drawn[:, 0], (1 - confidence) / 2
     if (gain <= 0).mean() >= tail:
         return None
-    ratios = np.where(gain > 0, np.concatenate(kept) / np.where(gain > 0, gain, 1), np.inf)
+    ratios = np.where(gain > 0, kept / np.where(gain > 0, gain, 1), np.inf)
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _draw_mean(rng: np.random.Generator, errors: np.ndarray) -> np.ndarray:
+    """Mean of as many models as there are, drawn with replacement: of errors (draws, models), (draws,)."""
+    num_models = errors.shape[1]
+    shares = rng.multinomial(num_models, np.full(num_models, 1 / num_models), len(errors))
+    means: np.ndarray = (errors * shares).sum(1) / num_models
+    return means

@@ -52,18 +52,36 @@ def count_frames(log_posteriors: np.ndarray, pdf_ids: np.ndarray) -> FrameAccura
     Raises:
         ContractError: the numbers of frames differ, a target is no column, or a posterior is not a number.
     """
-    if log_posteriors.ndim != 2 or pdf_ids.shape != log_posteriors.shape[:1]:
-        raise ContractError(
-            f"frame accuracy: log posteriors have shape {log_posteriors.shape}, targets {pdf_ids.shape}; "
-            "expected (frames, pdf-ids) and (frames,): run again with --force align"
-        )
-    if len(pdf_ids) and not 0 <= pdf_ids.min() <= pdf_ids.max() < log_posteriors.shape[1]:
-        raise ContractError(
-            f"frame accuracy: targets run from {pdf_ids.min()} to {pdf_ids.max()}, but the model has "
-            f"{log_posteriors.shape[1]} pdf-ids; model and alignment must come from the same tied states"
-        )
+    return FrameAccuracy(int(find_correct(log_posteriors, pdf_ids).sum()), len(pdf_ids))
+
+
+def find_correct(log_posteriors: np.ndarray, pdf_ids: np.ndarray) -> np.ndarray:
+    """Which frames of an utterance are correct, bool (T,); arguments and errors as of `count_frames`."""
+    check_frames("frame accuracy", log_posteriors, pdf_ids)
     if np.isnan(log_posteriors).any():
         raise ContractError(
             "frame accuracy: a log posterior is not a number; the model has diverged: train again"
         )
-    return FrameAccuracy(int(np.count_nonzero(log_posteriors.argmax(axis=1) == pdf_ids)), len(pdf_ids))
+    correct: np.ndarray = log_posteriors.argmax(axis=1) == pdf_ids
+    return correct
+
+
+def check_frames(subject: str, log_posteriors: np.ndarray, pdf_ids: np.ndarray) -> None:
+    """See that log posteriors (T, P) and hard targets (T,) belong together.
+
+    Args:
+        subject: what the message begins with.
+
+    Raises:
+        ContractError: the numbers of frames differ, or a target is no column.
+    """
+    if log_posteriors.ndim != 2 or pdf_ids.shape != log_posteriors.shape[:1]:
+        raise ContractError(
+            f"{subject}: log posteriors have shape {log_posteriors.shape}, targets {pdf_ids.shape}; "
+            "expected (frames, pdf-ids) and (frames,): run again with --force align"
+        )
+    if len(pdf_ids) and not 0 <= pdf_ids.min() <= pdf_ids.max() < log_posteriors.shape[1]:
+        raise ContractError(
+            f"{subject}: targets run from {pdf_ids.min()} to {pdf_ids.max()}, but the model has "
+            f"{log_posteriors.shape[1]} pdf-ids; model and alignment must come from the same tied states"
+        )

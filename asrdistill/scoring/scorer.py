@@ -1,9 +1,9 @@
 """Decoding and scoring of one system after the other, with everything that they share."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ from asrdistill.features.frame_store import FrameStore, name_cepstra
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.realignment import compute_log_priors
-from asrdistill.progress import say, track
-from asrdistill.scoring.frame_accuracy import FrameAccuracy, count_frames, sum_frames
+from asrdistill.progress import say
+from asrdistill.scoring.phone_errors import load_phone_recognition
+from asrdistill.scoring.readings import FrameReading, Readings, describe_calibration, measure_accuracy
 from asrdistill.scoring.systems import System
 from asrdistill.scoring.tuning import Tuning, TuningConfig, tune
 from asrdistill.scoring.word_errors import WordErrors, count_word_errors
 
 SPLITS = ("dev", "test")
 UTTERANCES_A_WORKER = 16
+# Costs of each phone, natural log units; the scales are those of words.
+PHONE_TUNING = TuningConfig(insertion_penalties=(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0))
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,42 @@ class DecodingConfig:
     tuning: TuningConfig
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is recognised: words or phones.
+
+    Attributes:
+        graph: of the search.
+        names: what each of its word ids is scored as.
+        references: split -> utterance id -> what was said.
+        tuning: the grid of decoding weights.
+    """
+
+    graph: DecodingGraph
+    names: Sequence[str]
+    references: Mapping[str, Mapping[str, list[str]]]
+    tuning: TuningConfig
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What came of a task.
+
+    Attributes:
+        tuning: the weights that were tried on dev.
+        hypotheses: utterance id -> what was recognised, test.
+        errors: on test.
+        incomplete: test utterances in which the search reached no end.
+    """
+
+    tuning: Tuning
+    hypotheses: dict[str, list[str]]
+    errors: WordErrors
+    incomplete: list[str]
+
+
 class Scorer:
-    """Holds what all systems are scored with: frames, targets, priors, graph, references.
+    """Holds what all systems are scored with: frames, targets, priors, graphs, references.
 
     Attributes:
         can_decode: whether the tied states' phones are known; otherwise frame accuracy alone is scored.
@@ -52,17 +89,18 @@ class Scorer:
     """
 
     def __init__(
-        self, config: DecodingConfig, experiment: Experiment, hypotheses_dir: Path | None = None
+        self, config: DecodingConfig, experiment: Experiment, systems_dir: Path | None = None
     ) -> None:
         """Args:
         config: of the recipe.
         experiment: whose features, alignments and transcripts are meant.
-        hypotheses_dir: for what each system understood of test; None: `score/systems`.
+        systems_dir: for what each system made of test; None: `score/systems`.
         """
         self.config = config
-        self.hypotheses_dir = hypotheses_dir or experiment.stage_dir("score") / "systems"
+        self.systems_dir = systems_dir or experiment.stage_dir("score") / "systems"
         self.graphs_dir = experiment.dir / "graphs"
-        features_dir, align_dir = experiment.stage_dir("features"), experiment.stage_dir("align")
+        features_dir = experiment.stage_dir("features")
+        self.align_dir = align_dir = experiment.stage_dir("align")
         self.stores = {split: FrameStore(features_dir, split) for split in SPLITS}
         self.cepstra = {split: FrameStore(features_dir, name_cepstra(split)) for split in SPLITS}
         self.pdf_ids = {s: read_pdf_ids(align_dir, s, store.num_frames) for s, store in self.stores.items()}
@@ -74,25 +112,48 @@ class Scorer:
             split: read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
             for split in ("train", *SPLITS)
         }
+        self.utterances = {split: manifests[split] for split in SPLITS}
         self.references = {split: {u.id: u.words for u in manifests[split]} for split in SPLITS}
         self.can_decode = self.tied_states.has_phones
         self.language_model = self._load_language_model([u.words for u in manifests["train"]])
-        self._graph = self._build_graph(self.language_model) if self.can_decode else None
+        self._words = None
+        if self.can_decode:
+            graph = self._build_graph(self.language_model)
+            self._words = Task(graph, graph.words, self.references, config.tuning)
 
     @property
     def graph(self) -> DecodingGraph:
-        """The decoding graph.
+        """The decoding graph of words.
 
         Raises:
             ContractError: the tied states are another system's, of whose phones nothing is known.
         """
-        if self._graph is None:
+        return self.words.graph
+
+    @property
+    def words(self) -> Task:
+        """Word recognition; raises as `graph` does."""
+        if self._words is None:
             raise ContractError(
                 f"decoding: the {self.tied_states.num_pdfs:,} tied states are pdf-ids of another system, "
                 "whose phones are not known here, so that no words can be found with them; expected an "
                 "alignment of our own, or alignment.imported.kind ctm or textgrid"
             )
-        return self._graph
+        return self._words
+
+    @cached_property
+    def phones(self) -> Task:
+        """Phone recognition, of the utterances that were aligned."""
+        ids = {split: store.utterance_ids for split, store in self.stores.items()}
+        found = load_phone_recognition(
+            self.align_dir, self.graphs_dir, self.tied_states, ids, self.config.graph
+        )
+        left_out = sum(map(len, found.not_aligned.values()))
+        say(
+            f"  phone recognition: {found.graph.num_states:,} states, {found.graph.num_arcs:,} arcs; "
+            f"{left_out} utterances of dev and test without phones are not scored"
+        )
+        return Task(found.graph, found.classes, found.references, PHONE_TUNING)
 
     def _load_language_model(self, sentences: list[list[str]]) -> NgramModel:
         config = self.config.language_model
@@ -114,50 +175,61 @@ class Scorer:
         return graph
 
     def score(self, system: System) -> dict[str, Any]:
-        """Frame accuracy on dev and test; weights tuned on dev; word errors on test with them."""
-        if not self.can_decode:
-            return self._score_frames(system)
-        dev_lattices, dev_frames = self.decode(system, "dev")
-        tuning = tune(dev_lattices, self.references["dev"], self.graph.words, self.config.tuning)
-        test_lattices, test_frames = self.decode(system, "test")
-        scale, penalty = tuning.best.acoustic_scale, tuning.best.insertion_penalty
-        hypotheses = {
-            name: [self.graph.words[w] for w in best_path(lattice, scale, penalty)]
-            for name, lattice in test_lattices.items()
+        """Frame accuracy on dev and test; weights tuned on dev; word and phone errors on test with them."""
+        tasks = [self.words, self.phones] if self.can_decode else []
+        (dev, dev_readings), (test, test_readings) = (self.decode(system, split, tasks) for split in SPLITS)
+        frames_path, *hypotheses_paths = self.list_files(system)
+        write_correct_frames(frames_path, test_readings)
+        described: dict[str, Any] = {
+            "frame_accuracy": {
+                "dev": measure_accuracy(dev_readings),
+                "test": measure_accuracy(test_readings),
+            },
+            "calibration": describe_calibration(test_readings),
+            "num_parameters": system.num_parameters,
+            "flops_a_frame": system.flops_a_frame,
+            "incomplete": [],
         }
-        test = count_word_errors(self.references["test"], hypotheses)
-        write_hypotheses(self.hypotheses_dir / f"{system.name}.test.txt", hypotheses)
-        say(
-            f"  {system.name}: {_say_accuracies(dev_frames, test_frames)}; {test} "
-            f"(acoustic scale {scale:g}, insertion penalty {penalty:g})"
-        )
-        incomplete = [name for name, lattice in test_lattices.items() if not lattice.is_complete]
-        return {
-            **_describe_frames(system, dev_frames, test_frames),
-            "wer": {"dev": describe_errors(tuning.best.word_errors), "test": describe_errors(test)},
-            "tuning": describe_tuning(tuning),
-            "incomplete": incomplete,
-        }
+        accuracies = (f"{100 * value:.2f}% {split}" for split, value in described["frame_accuracy"].items())
+        said = [f"frame accuracy {', '.join(accuracies)}"]
+        kinds = (("wer", "tuning"), ("per", "phone_tuning"))
+        recognised = zip(tasks, dev, test, kinds, hypotheses_paths, strict=False)
+        for task, dev_lattices, test_lattices, (rate, tuning), path in recognised:
+            found = recognise(task, dev_lattices, test_lattices)
+            # Also of utterances that are not scored, so that all systems' files have the same lines.
+            everywhere = {name: found.hypotheses.get(name, []) for name in self.stores["test"].utterance_ids}
+            write_hypotheses(path, everywhere)
+            described[rate] = {
+                "dev": describe_errors(found.tuning.best.word_errors),
+                "test": describe_errors(found.errors),
+            }
+            described[tuning] = describe_tuning(found.tuning)
+            if task is self.words:
+                described["incomplete"] = found.incomplete
+            said.append(f"{str(found.errors).replace('WER', rate.upper())} ({_say_weights(found.tuning)})")
+        say(f"  {system.name}: {'; '.join(said)}")
+        return described
 
-    def _score_frames(self, system: System) -> dict[str, Any]:
-        """Frame accuracy on dev and test, where words cannot be decoded."""
-        counts = {}
-        for split in SPLITS:
-            utterances = _Utterances(self, system, split)
-            for _, compute_scores in track(utterances.list(), f"frames {split}", len(utterances.counts)):
-                compute_scores()
-            counts[split] = utterances.counts
-        say(f"  {system.name}: {_say_accuracies(counts['dev'], counts['test'])}")
-        return {**_describe_frames(system, counts["dev"], counts["test"]), "incomplete": []}
+    def list_files(self, system: System) -> list[Path]:
+        """What `score` leaves of a system: frames that are right, words, phones; the latter where decoded."""
+        suffixes = ["test_frames.npy", *(["test.txt", "test.phones.txt"] if self.can_decode else [])]
+        return [self.systems_dir / f"{system.name}.{suffix}" for suffix in suffixes]
 
-    def decode(self, system: System, split: str) -> tuple[dict[str, Lattice], list[FrameAccuracy]]:
-        """Lattices of a split, and the frames of each utterance, counted on the way."""
-        utterances = _Utterances(self, system, split)
-        num_utterances = len(utterances.counts)
+    def decode(
+        self, system: System, split: str, tasks: Sequence[Task]
+    ) -> tuple[list[dict[str, Lattice]], list[FrameReading]]:
+        """For each task the lattices of a split; and what was read of each utterance's frames on the way."""
+        store = self.store_of(system, split)
+        readings = Readings(system, store, self.log_priors, partial(self.targets_of, split))
         config = self.decoder_config_of(system)
-        workers = min(os.cpu_count() or 1, max(1, num_utterances // UTTERANCES_A_WORKER))
-        lattices = decode_utterances(self.graph, utterances.list(), config, workers, num_utterances)
-        return lattices, utterances.counts
+        workers = min(os.cpu_count() or 1, max(1, len(store) // UTTERANCES_A_WORKER))
+        graphs = [task.graph for task in tasks]
+        lattices = decode_utterances(graphs, readings.list(), config, workers, len(store))
+        scored = [
+            {name: lattice for name, lattice in found.items() if name in task.references[split]}
+            for task, found in zip(tasks, lattices, strict=True)
+        ]
+        return scored, readings.of_utterances
 
     def store_of(self, system: System, split: str) -> FrameStore:
         """The frames of a split that a system hears."""
@@ -203,47 +275,28 @@ def describe_language_model(
     return facts
 
 
-class _Utterances:
-    """Scores the utterances of a split, on any thread, and counts frames on the way.
-
-    Attributes:
-        counts: of each utterance, once it was scored.
-    """
-
-    def __init__(self, scorer: Scorer, system: System, split: str) -> None:
-        self._scorer, self._system, self._split = scorer, system, split
-        self._store = scorer.store_of(system, split)
-        self.counts = [FrameAccuracy(0, 0)] * len(self._store)
-
-    def list(self) -> list[tuple[str, Callable[[], np.ndarray]]]:
-        """Id of each utterance, and what computes its scaled log likelihoods, float32 (frames, P)."""
-        return [(name, partial(self._score, index)) for index, name in enumerate(self._store.utterance_ids)]
-
-    def _score(self, index: int) -> np.ndarray:
-        scaled_log_likelihoods = self._system.score(self._store.frames_of(index))
-        targets = self._scorer.targets_of(self._split, index)
-        if targets is not None:
-            self.counts[index] = count_frames(scaled_log_likelihoods + self._scorer.log_priors, targets)
-        return scaled_log_likelihoods
-
-
-def _say_accuracies(dev: Sequence[FrameAccuracy], test: Sequence[FrameAccuracy]) -> str:
-    dev_accuracy, test_accuracy = (sum_frames(counts).accuracy for counts in (dev, test))
-    return f"frame accuracy {100 * dev_accuracy:.2f}% dev, {100 * test_accuracy:.2f}% test"
-
-
-def _describe_frames(
-    system: System, dev: Sequence[FrameAccuracy], test: Sequence[FrameAccuracy]
-) -> dict[str, Any]:
-    return {
-        "frame_accuracy": {"dev": sum_frames(dev).accuracy, "test": sum_frames(test).accuracy},
-        "test_frames": {
-            "correct": [count.correct for count in test],
-            "frames": [count.frames for count in test],
-        },
-        "num_parameters": system.num_parameters,
-        "flops_a_frame": system.flops_a_frame,
+def recognise(task: Task, dev: Mapping[str, Lattice], test: Mapping[str, Lattice]) -> Recognised:
+    """Tune the weights on dev, and take the best path of each test utterance with them."""
+    tuning = tune(dev, task.references["dev"], task.names, task.tuning)
+    scale, penalty = tuning.best.acoustic_scale, tuning.best.insertion_penalty
+    hypotheses = {
+        name: [task.names[word_id] for word_id in best_path(lattice, scale, penalty)]
+        for name, lattice in test.items()
     }
+    errors = count_word_errors(task.references["test"], hypotheses)
+    incomplete = [name for name, lattice in test.items() if not lattice.is_complete]
+    return Recognised(tuning, hypotheses, errors, incomplete)
+
+
+def _say_weights(tuning: Tuning) -> str:
+    best = tuning.best
+    return f"acoustic scale {best.acoustic_scale:g}, insertion penalty {best.insertion_penalty:g}"
+
+
+def write_correct_frames(path: Path, readings: Sequence[FrameReading]) -> None:
+    """Publish which frames were correct, all utterances in a row: bits in uint8, as `np.packbits` has it."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.packbits(np.concatenate([reading.correct for reading in readings])))
 
 
 def write_hypotheses(path: Path, hypotheses: Mapping[str, Sequence[str]]) -> None:

@@ -80,12 +80,17 @@ class AlignerSystem:
 
 
 def list_systems(experiment: Experiment, log_priors: np.ndarray) -> Iterator[System]:
-    """The aligner, each teacher alone, the ensemble, each student: those that the experiment has."""
+    """The aligner, each teacher, the ensemble, each student, each control: those that the experiment has."""
     align_dir = experiment.stage_dir("align")
     if (align_dir / "gmm.safetensors").is_file():
         yield AlignerSystem(Aligner.read(align_dir))
-    for stage, kind in (("teachers", "teacher"), ("student", "student")):
-        path = experiment.stage_dir(stage) / "model.safetensors"
+    models = {
+        "teacher": experiment.stage_dir("teachers") / "model.safetensors",
+        "student": experiment.stage_dir("student") / "model.safetensors",
+    }
+    controls = sorted(experiment.stage_dir("controls").glob("models/[!.]*.safetensors"))
+    models |= {path.stem: path for path in controls if "." not in path.stem}
+    for kind, path in models.items():
         if path.is_file():
             model, _ = load_model(path)
             for member in range(model.num_members):

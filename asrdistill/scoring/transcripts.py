@@ -9,10 +9,10 @@ from asrdistill.decoding.nbest import find_n_best, write_n_best
 from asrdistill.decoding.word_times import find_timed_words
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment
-from asrdistill.hmm.ctm import write_ctm
 from asrdistill.hmm.segments import Segment
 from asrdistill.parallel import single_torch_thread
 from asrdistill.progress import say
+from asrdistill.scoring.nist_files import write_nist_ctm, write_stm, write_trn
 from asrdistill.scoring.scorer import Scorer, write_hypotheses
 from asrdistill.scoring.systems import System, list_systems
 from asrdistill.scoring.tuning import tune
@@ -30,7 +30,8 @@ def transcribe(
         scorer: graph, references and settings.
         system: the acoustic model.
         split: "dev" or "test".
-        out_dir: gets `hypotheses.txt` (Kaldi's `text`), `words.ctm` (NIST, confidences) and `nbest.jsonl`.
+        out_dir: gets `hypotheses.txt` (Kaldi's `text`), `nbest.jsonl`, and for NIST's sclite `words.ctm`
+            (with confidences), `words.trn`, `reference.stm` and `reference.trn`.
         num_best: hypotheses of an utterance in `nbest.jsonl`, at most.
         frame_shift_s: seconds from a frame to the next.
 
@@ -39,14 +40,17 @@ def transcribe(
     """
     if num_best < 1:
         raise ContractError(f"decode: --num-best is {num_best}, expected 1 or more")
-    dev_lattices, _ = scorer.decode(system, "dev")
+    (dev_lattices,), _ = scorer.decode(system, "dev", [scorer.words])
     best = tune(dev_lattices, scorer.references["dev"], scorer.graph.words, scorer.config.tuning).best
-    lattices = dev_lattices if split == "dev" else scorer.decode(system, split)[0]
+    lattices = dev_lattices if split == "dev" else scorer.decode(system, split, [scorer.words])[0][0]
     weights = (best.acoustic_scale, best.insertion_penalty)
     timed = {name: _time_words(scorer, lattice, weights) for name, lattice in lattices.items()}
     hypotheses = {name: [word.name for word in words] for name, words in timed.items()}
     write_hypotheses(out_dir / "hypotheses.txt", hypotheses)
-    write_ctm(out_dir / "words.ctm", timed, frame_shift_s)
+    write_nist_ctm(out_dir / "words.ctm", timed, frame_shift_s)
+    write_trn(out_dir / "words.trn", hypotheses)
+    write_trn(out_dir / "reference.trn", scorer.references[split])
+    write_stm(out_dir / "reference.stm", scorer.utterances[split])
     n_best = {name: find_n_best(lattice, *weights, num_best) for name, lattice in lattices.items()}
     write_n_best(out_dir / "nbest.jsonl", n_best, scorer.graph.words)
     errors = count_word_errors(scorer.references[split], hypotheses)

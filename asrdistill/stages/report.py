@@ -1,13 +1,14 @@
 """All results to report.json, report.md and report.html, and the table on the terminal."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asrdistill.corpus.manifest import read_manifest
+from asrdistill.corpus.manifest import Utterance, read_manifest
 from asrdistill.corpus.source import SPLITS
 from asrdistill.experiment import Experiment, atomic_path, list_versions, write_json
 from asrdistill.features.frame_store import FrameStore
@@ -19,14 +20,17 @@ from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
 from asrdistill.reporting.markdown import render_markdown
 from asrdistill.reporting.page import render_html
-from asrdistill.reporting.report import LeftOut, build_report, has_words, name_students
+from asrdistill.reporting.report import LeftOut, build_report, has_words
 from asrdistill.reporting.tuning_grid import TuningGrid
-from asrdistill.scoring.comparison import bootstrap_transfers, compare_pairs
+from asrdistill.scoring.aligned_text import align_utterances, count_confusions
+from asrdistill.scoring.alignment_page import NUM_CONFUSIONS
+from asrdistill.scoring.comparison import bootstrap_transfers, compare_pairs, list_pairs
 from asrdistill.scoring.outcomes import Outcomes
+from asrdistill.scoring.speaker_groups import GroupScore, UtteranceCounts, score_groups, score_speakers
 from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.shards import ShardReader
 
-EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "score")
+EARLIER_STAGES = ("prepare", "features", "align", "teachers", "soft_targets", "student", "controls", "score")
 SETTINGS = tuple(Recipe.model_fields)
 READS = tuple(f"{stage}/stamp.json" for stage in EARLIER_STAGES)
 WRITES = ("report/report.json", "report/report.md", "report/report.html")
@@ -39,9 +43,14 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     teachers = [_read(path) for path in sorted(score_dir.glob("systems/teacher_*.json"))]
     ensemble = _read(score_dir / "systems/ensemble.json")
     aligner = _read(score_dir / "systems/aligner.json")
-    students = _read_students(experiment)
+    students, controls = _read_students(experiment), _read_controls(recipe, experiment)
+    chosen = next(system for system in students if system["chosen"])
+    compared = {"baseline": teachers[0], "ensemble": ensemble, "distilled": chosen, **_take_first(controls)}
     shards = ShardReader(experiment.dir / "soft_targets/shards")
-    comparisons, intervals = _compare(experiment, len(teachers), students)
+    outcomes = Outcomes(experiment.dir)
+    comparisons, intervals = _compare(outcomes, len(teachers), students, list(_take_first(controls)))
+    number = students.index(chosen)
+    systems_read = {"baseline": "teacher_00", "ensemble": "ensemble", "distilled": f"student_{number:02d}"}
     report = build_report(
         recipe=recipe.name,
         num_tied_states=shards.num_pdfs,
@@ -49,29 +58,32 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         ensemble=_as_system(ensemble),
         aligner=_as_system(aligner),
         students=[_as_system(system) for system in students],
+        controls=[_as_system(system) for system in controls],
         comparisons=comparisons,
         transfer_intervals=intervals,
         ensemble_size=_read(score_dir / "ensemble_size.json"),
         agreement=shards.count_votes("dev"),
+        calibration={name: system["calibration"] for name, system in compared.items()},
+        mimicry=_read(score_dir / "mimicry.json"),
+        speaker_groups=_score_groups(outcomes, systems_read, score_groups),
+        speakers=_score_groups(outcomes, systems_read, score_speakers),
+        confusions=_count_confusions(outcomes, systems_read["distilled"]),
         soft_targets=_describe_soft_targets(shards),
         codecs=_read_codecs(experiment, shards),
         language_model=_read(score_dir / "language_model.json"),
         stages={stage: _describe_stage(experiment, stage) for stage in EARLIER_STAGES},
-        left_out=_list_left_out(recipe, experiment, [aligner, *teachers, ensemble, *students]),
+        left_out=_list_left_out(recipe, experiment, [aligner, *teachers, ensemble, *students, *controls]),
         versions=list_versions(),
         settings=recipe.model_dump(mode="json"),
     )
     write_json(folder / "report.json", report)
     _publish(folder / "report.md", render_markdown(report))
-    chosen = next(system for system in students if system["chosen"])
     page = render_html(
         report,
         teachers=_read_curves(experiment.dir / "teachers/curves.json"),
-        students=_read_curves(experiment.dir / "student/curves.json"),
+        students=_read_student_curves(recipe, experiment),
         tuning=[
-            _describe_tuning(name, system)
-            for name, system in (("baseline", teachers[0]), ("ensemble", ensemble), ("distilled", chosen))
-            if has_words(system)
+            _describe_tuning(name, system) for name, system in list(compared.items())[:3] if has_words(system)
         ],
         alignment=_draw_utterance(recipe, experiment),
     )
@@ -94,9 +106,12 @@ def _as_system(scored: dict[str, Any]) -> dict[str, Any]:
         "num_parameters",
         "flops_a_frame",
         "wer",
+        "per",
         "hard_weight",
         "temperature",
         "chosen",
+        "control",
+        "seed",
     )
     return {key: scored[key] for key in wanted if key in scored}
 
@@ -108,28 +123,75 @@ def _read_students(experiment: Experiment) -> list[dict[str, Any]]:
     _, described = load_model(experiment.dir / "student/model.safetensors")
     return [
         {
+            **scored,
             **student,
-            "hard_weight": weight,
             "temperature": described["temperature"],
             "chosen": number == described["chosen"],
         }
-        for number, (student, weight) in enumerate(zip(students, described["hard_weights"], strict=True))
+        for number, (scored, student) in enumerate(zip(students, described["students"], strict=True))
     ]
 
 
+def _read_controls(recipe: Recipe, experiment: Experiment) -> list[dict[str, Any]]:
+    """The controls' results with their kind, seed after seed."""
+    folder = experiment.stage_dir("score") / "systems"
+    return [
+        {**_read(path), "control": kind}
+        for kind in recipe.controls.kinds
+        for path in sorted(folder.glob(f"{kind}_*.json"))
+    ]
+
+
+def _take_first(controls: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The first seed of each kind of control, by the kind's name in the report."""
+    first: dict[str, dict[str, Any]] = {}
+    for control in controls:
+        first.setdefault(f"control_{control['control']}", control)
+    return first
+
+
+def _score_groups(
+    outcomes: Outcomes,
+    systems: Mapping[str, str],
+    score: Callable[[Sequence[Utterance], UtteranceCounts], list[GroupScore]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Of each system the scores of groups of speakers, or of single ones."""
+    utterances, speech = list(outcomes.utterances.values()), outcomes.speech
+    found = {}
+    for name, system in systems.items():
+        outcome = outcomes.read(system)
+        words = outcome.recognised.get("wer")
+        errors = None if words is None else words.errors
+        correct = speech.num_frames - outcome.wrong_frames
+        counts = UtteranceCounts(speech.sizes["wer"], errors, speech.num_frames, correct)
+        found[name] = [asdict(one) for one in score(utterances, counts)]
+    return found
+
+
+def _count_confusions(outcomes: Outcomes, system: str) -> dict[str, Any]:
+    words = outcomes.read_words(system)
+    references = outcomes.references["wer"]
+    aligned = [] if words is None else align_utterances(references, words)
+    return asdict(count_confusions(aligned, NUM_CONFUSIONS))
+
+
 def _compare(
-    experiment: Experiment, num_teachers: int, students: Sequence[dict[str, Any]]
+    outcomes: Outcomes,
+    num_teachers: int,
+    students: Sequence[dict[str, Any]],
+    controls: Sequence[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Pairs of systems on test, and the intervals of the transfer of the student that dev chose."""
-    outcomes = Outcomes(experiment.dir)
+    """Pairs of systems on test, and the intervals of the transfer of the students that dev chose."""
     teachers = [outcomes.read(f"teacher_{number:02d}") for number in range(num_teachers)]
-    ensemble, names = outcomes.read("ensemble"), name_students(students)
-    distilled = [outcomes.read(f"student_{number:02d}", name) for number, name in enumerate(names)]
-    chosen = distilled[[student["chosen"] for student in students].index(True)]
+    ensemble = outcomes.read("ensemble")
+    weight = next(student["hard_weight"] for student in students if student["chosen"])
+    numbers = [number for number, student in enumerate(students) if student["hard_weight"] == weight]
+    distilled = [outcomes.read(f"student_{number:02d}", "distilled") for number in numbers]
+    others = [outcomes.read(f"{name.removeprefix('control_')}_00", name) for name in controls]
     speech = outcomes.speech
-    pairs = compare_pairs([teachers[0], ensemble, *distilled], speech)
+    pairs = compare_pairs(list_pairs([teachers[0], ensemble, distilled[0], *others]), speech)
     comparisons = {"block": speech.block, "num_blocks": speech.num_blocks, "pairs": pairs}
-    return comparisons, bootstrap_transfers(teachers, ensemble, chosen, speech)
+    return comparisons, bootstrap_transfers(teachers, ensemble, distilled, speech)
 
 
 def _describe_soft_targets(shards: ShardReader) -> dict[str, Any]:
@@ -189,6 +251,15 @@ def _read_curves(path: Path) -> list[LearningCurve]:
         )
         for c in _read(path)
     ]
+
+
+def _read_student_curves(recipe: Recipe, experiment: Experiment) -> list[LearningCurve]:
+    """Of the first seed of each hard weight, and of each control that is trained on the same frames."""
+    curves = _read_curves(experiment.dir / "student/curves.json")
+    curves += _read_curves(experiment.dir / "controls/curves.json")
+    ending = f", seed {recipe.student.seed}"
+    first = (c for c in curves if c.name.endswith(ending) and not c.name.startswith("equal_compute"))
+    return [replace(c, name=c.name.removesuffix(ending).replace("_", " ")) for c in first]
 
 
 def _describe_tuning(name: str, system: dict[str, Any]) -> TuningGrid:

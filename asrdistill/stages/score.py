@@ -1,6 +1,5 @@
-"""Frame accuracy and word errors of aligner, teachers, ensemble and students, and of smaller ensembles."""
+"""Frames, words and phones of aligner, teachers, ensemble, students, controls; smaller ensembles' frames."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,10 @@ from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe
 from asrdistill.scoring.ensemble_size import EnsembleSizes
-from asrdistill.scoring.scorer import SPLITS, Scorer
+from asrdistill.scoring.mimicry import compare_with_ensemble, map_pdfs_to_phones, sum_mimicries
+from asrdistill.scoring.scorer import SPLITS, Scorer, write_hypotheses
 from asrdistill.scoring.systems import list_systems
+from asrdistill.scoring.word_files import write_word_files
 
 SETTINGS = (
     "language_model",
@@ -32,10 +33,11 @@ READS = (
     "align/tied_states.json",
     "align/gmm.safetensors",
     "align/transform.safetensors",
-    *(f"align/{split}.npy" for split in ("train", *SPLITS)),
+    *(f"align/{split}.{kind}" for split in ("train", *SPLITS) for kind in ("npy", "phones.ctm")),
     *list_store_files((*SPLITS, *map(name_cepstra, SPLITS))),
     "teachers/model.safetensors",
     "student/model.safetensors",
+    "controls/curves.json",
 )
 WRITES = (
     "score/systems/",
@@ -43,6 +45,10 @@ WRITES = (
     "score/language_model.arpa.gz",
     "score/ensemble_size.json",
     "score/test_frames.json",
+    "score/test_phones.txt",
+    "score/mimicry.json",
+    "score/alignments/",
+    "score/nist/",
 )
 
 
@@ -64,52 +70,67 @@ def check_files(recipe: Recipe) -> None:
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
-    """Score the systems that have no result yet, then ensembles of every size."""
+    """Score the systems that have no result yet, then ensembles of every size; the student beside them."""
     scorer = Scorer(recipe.decoding, experiment)
     folder = experiment.stage_dir("score")
     write_json(folder / "language_model.json", scorer.model_facts)
     write_arpa(folder / "language_model.arpa.gz", scorer.language_model)
-    teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
-    counted = {}
+    describe_test(scorer, folder)
     for system in list_systems(experiment, scorer.log_priors):
         path = folder / "systems" / f"{system.name}.json"
-        if _is_scored(path, scorer.can_decode):
+        if all(file.is_file() for file in (path, *scorer.list_files(system))):
             say(f"  {system.name}: scored already")
         else:
             write_json(path, scorer.score(system))
-        counted[system.name] = json.loads(path.read_text(encoding="utf-8"))["test_frames"]
-    test = scorer.stores["test"].utterance_ids
-    write_json(folder / "test_frames.json", {"utterances": list(test), "systems": counted})
-    path = folder / "ensemble_size.json"
-    if path.is_file():
-        say("  ensembles of every size: scored already")
+    write_word_files(experiment.dir)
+    paths = folder / "ensemble_size.json", folder / "mimicry.json"
+    if all(path.is_file() for path in paths):
+        say("  ensembles of every size, and the student beside them: read already")
     else:
-        write_json(path, score_sizes(scorer, teachers))
+        for path, described in zip(paths, read_ensembles(scorer, experiment), strict=True):
+            write_json(path, described)
 
 
-def _is_scored(path: Path, can_decode: bool) -> bool:
-    if not path.is_file() or (can_decode and not path.with_suffix(".test.txt").is_file()):
-        return False
-    return "test_frames" in json.loads(path.read_text(encoding="utf-8"))  # earlier versions left it out
+def describe_test(scorer: Scorer, folder: Path) -> None:
+    """Write what all systems' files on test go by: ids, in order, frames that are scored, and phones."""
+    store = scorer.stores["test"]
+    targets = [scorer.targets_of("test", index) for index in range(len(store))]
+    frames = [0 if pdf_ids is None else len(pdf_ids) for pdf_ids in targets]
+    write_json(folder / "test_frames.json", {"utterances": list(store.utterance_ids), "frames": frames})
+    phones = scorer.phones.references["test"] if scorer.can_decode else {}
+    write_hypotheses(folder / "test_phones.txt", {name: phones.get(name, []) for name in store.utterance_ids})
 
 
-def score_sizes(scorer: Scorer, teachers: AcousticModel) -> dict[str, list[dict[str, Any]]]:
-    """Frame accuracy of ensembles of 1, 2, ... of the teachers, on dev and test."""
-    described = {}
+def read_ensembles(
+    scorer: Scorer, experiment: Experiment
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """Frame accuracy of ensembles of 1, 2, ... teachers on dev and test; how the student follows on test."""
+    teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    students, description = load_model(experiment.dir / "student/model.safetensors")
+    student = students.select_members([description["chosen"]])
+    phones, sizes_of, mimicries = map_pdfs_to_phones(scorer.tied_states), {}, []
     for split, store in scorer.stores.items():
         sizes = EnsembleSizes(teachers.num_members)
-        posteriors = compute_log_posteriors(teachers, store)
-        for index, members in track(posteriors, f"ensembles of every size {split}", len(store)):
+        pairs = zip(
+            compute_log_posteriors(teachers, store), compute_log_posteriors(student, store), strict=True
+        )
+        for (index, members), (_, followed) in track(pairs, f"ensembles of every size {split}", len(store)):
             targets = scorer.targets_of(split, index)
-            if targets is not None:
-                sizes.add(members.exp().numpy(), targets)
-        described[split] = [asdict(size) for size in sizes.summarize()]
-    first, last = described["test"][0], described["test"][-1]
+            if targets is None:
+                continue
+            sizes.add(members.exp().numpy(), targets)
+            if split == "test":
+                ensemble = torch.logsumexp(members, 0).numpy()
+                mimicries.append(compare_with_ensemble(ensemble, followed[0].numpy(), targets, phones))
+        sizes_of[split] = [asdict(size) for size in sizes.summarize()]
+    first, last = sizes_of["test"][0], sizes_of["test"][-1]
+    mimicry = sum_mimicries(mimicries, phones).describe()
     say(
         f"  ensembles of {first['size']} to {last['size']}: mean frame accuracy "
-        f"{100 * first['mean']:.2f}% to {100 * last['mean']:.2f}% test"
+        f"{100 * first['mean']:.2f}% to {100 * last['mean']:.2f}% test; the student agrees with all of them "
+        f"on {100 * mimicry['overall']['agreement']:.1f}% of the frames"
     )
-    return described
+    return sizes_of, mimicry
 
 
 @torch.inference_mode()

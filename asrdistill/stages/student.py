@@ -1,14 +1,18 @@
-"""Shards to a distilled model: one student for each hard weight of the recipe, as one stack."""
+"""Shards to a distilled model: dev chooses the hard weight; further seeds of it follow."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment, hash_file, write_json
+from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
+from asrdistill.nn.precision import PrecisionChoice, name_precision
+from asrdistill.nn.trained import Trained, train_once
 from asrdistill.nn.training import Objective, Trainer
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, StudentConfig
@@ -19,6 +23,24 @@ from asrdistill.targets.streaming import open_training_frames
 SETTINGS = ("student", "teachers.model")
 READS = ("soft_targets/shards/index.json",)
 WRITES = ("student/model.safetensors", "student/curves.json")
+# Of each stack, until all are joined: students of every hard weight, and further seeds of the one chosen.
+TUNING, SEEDS = "tuning.safetensors", "seeds.safetensors"
+
+
+@dataclass(frozen=True)
+class Student:
+    """One of the students.
+
+    Attributes:
+        hard_weight: of the hard targets in its loss.
+        seed: of its initial weights and dropout.
+    """
+
+    hard_weight: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"hard weight {self.hard_weight:g}, seed {self.seed}"
 
 
 def run(recipe: Recipe, experiment: Experiment) -> None:
@@ -37,54 +59,66 @@ def distill(
 ) -> None:
     """Train students from shards, and write them, with their learning curves, to a folder.
 
+    One seed of every hard weight comes first; of the one that dev chooses the other seeds follow. Its first
+    seed is the distilled model.
+
     Args:
         shards: what they are trained from, and nothing else.
         config: of the students.
         model_config: their architecture.
-        folder: for `model.safetensors`, `curves.json` and, until these are there, the checkpoint.
+        folder: for `model.safetensors`, `curves.json` and, until these are there, what goes before them.
         metrics_dir: for metrics.
     """
-    names = [f"hard weight {weight:g}" for weight in config.hard_weight]
-    # One seed for all: the students differ in nothing but the hard weight.
-    seeds = [config.seed] * len(names)
-    trainer = make_trainer(
-        shards, config, model_config, config.hard_weight, seeds, names, folder, metrics_dir
-    )
-    state = trainer.train()
-    accuracies = [max(history.dev_frame_accuracy) for history in state.histories]
-    # At weight 1 no soft target is heard: that is a control, chosen only where there is nothing else.
-    eligible = [m for m, weight in enumerate(config.hard_weight) if weight < 1] or range(len(accuracies))
-    chosen = max(eligible, key=lambda member: accuracies[member])
-    say(f"  chosen on dev: {names[chosen]}, frame accuracy {100 * accuracies[chosen]:.2f}%")
-    write_json(folder / "curves.json", state.describe_curves(names))
+    students = [Student(weight, config.seed) for weight in config.hard_weight]
+    others = range(config.seed + 1, config.seed + config.num_seeds)
+    if len(students) == 1:  # nothing to choose: all seeds as one stack
+        students += [Student(students[0].hard_weight, seed) for seed in others]
+
+    def train(stack: Sequence[Student], name: str, metrics: Path, precision: PrecisionChoice) -> Trained:
+        training = config.training.model_copy(update={"precision": precision})
+        alike = config.model_copy(update={"training": training})
+        return train_once(
+            folder / name,
+            [str(student) for student in stack],
+            lambda checkpoint: make_trainer(shards, alike, model_config, stack, checkpoint, metrics),
+        )
+
+    trained = [train(students, TUNING, metrics_dir, config.training.precision)]
+    accuracies = trained[0].dev_frame_accuracies[: len(config.hard_weight)]
+    chosen = accuracies.index(max(accuracies))
+    say(f"  chosen on dev: {students[chosen]}, frame accuracy {100 * accuracies[chosen]:.2f}%")
+    if len(config.hard_weight) > 1 and others:
+        further = [Student(students[chosen].hard_weight, seed) for seed in others]
+        trained.append(
+            train(further, SEEDS, metrics_dir / "seeds", name_precision(trained[0].model.compute_dtype))
+        )
+        students += further
+    write_json(folder / "curves.json", [curve for stack in trained for curve in stack.curves])
     description = {
-        "hard_weights": list(config.hard_weight),
+        "students": [asdict(student) for student in students],
         "temperature": config.temperature,
         "chosen": chosen,
     }
-    save_model(folder / "model.safetensors", state.best, description)
+    model = AcousticModel.join([stack.model for stack in trained])
+    save_model(folder / "model.safetensors", model, description)
 
 
 def make_trainer(
     shards: ShardReader,
     config: StudentConfig,
     model_config: AcousticModelConfig,
-    hard_weights: Sequence[float],
-    seeds: Sequence[int],
-    names: Sequence[str],
-    folder: Path,
+    students: Sequence[Student],
+    checkpoint_path: Path,
     metrics_dir: Path | None,
 ) -> Trainer:
-    """What trains students as one stack.
+    """What trains students as one stack; they differ in hard weight and seed alone.
 
     Args:
         shards: what they are trained from, and nothing else.
         config: of the students, but for what follows.
         model_config: their architecture.
-        hard_weights: of each student.
-        seeds: of each one's initial weights and dropout.
-        names: of each.
-        folder: for the checkpoint.
+        students: of the stack.
+        checkpoint_path: where its state is kept.
         metrics_dir: for metrics.
     """
     train_frames, pool_frames = open_training_frames(shards, config.temperature, config.frame_weights)
@@ -93,13 +127,13 @@ def make_trainer(
         num_bins=shards.num_bins,
         num_pdfs=shards.num_pdfs,
         config=config.training,
-        objective=Objective(tuple(hard_weights), config.temperature),
+        objective=Objective(tuple(student.hard_weight for student in students), config.temperature),
         train_frames=train_frames,
         dev_frames=shards.load("dev", None),
-        names=names,
-        seeds=seeds,
+        names=[str(student) for student in students],
+        seeds=[student.seed for student in students],
         diversity=Diversity(config.seed),
-        checkpoint_path=folder / "checkpoint.safetensors",
+        checkpoint_path=checkpoint_path,
         metrics_dir=metrics_dir,
         pool_frames=pool_frames,
     )
@@ -135,18 +169,19 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
             "index_sha256": hash_file(shards_dir / "index.json"),
         }
         record, model_path = folder.dir / "student.json", folder.dir / "model.safetensors"
-        ours = [folder.dir / name for name in ("model.safetensors", "curves.json", "checkpoint.safetensors")]
-        others = [path for path in ours if path.is_file() and not record.is_file()]
-        if others:
-            raise ExperimentError(f"{others[0]}: not of a distill command; choose another folder with --out")
+        scratch = [path for name in (TUNING, SEEDS) for path in folder.dir.glob(f"{Path(name).stem}.*")]
+        ours = [path for path in (model_path, folder.dir / "curves.json") if path.is_file()] + scratch
+        if ours and not record.is_file():
+            raise ExperimentError(f"{ours[0]}: not of a distill command; choose another folder with --out")
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked:
             # What an earlier command left here, with other settings or shards, is none of this one's.
             for path in ours:
-                path.unlink(missing_ok=True)
+                path.unlink()
             write_json(record, asked)
         if model_path.is_file():
             say(f"{model_path} is there already, from the same shards and settings")
         else:
             distill(shards, config, model_config, folder.dir, folder.dir / "metrics")
-            (folder.dir / "checkpoint.safetensors").unlink()
+        for name in (TUNING, SEEDS):
+            (folder.dir / name).unlink(missing_ok=True)
     return model_path

@@ -399,12 +399,14 @@ class ShardReader:
             "shard_bytes_per_frame": round(shard_bytes / num_frames, 1),
         }
 
-    def measure_memory_a_frame(self, split: str, temperature: float) -> float:
+    def measure_memory_a_frame(self, split: str, temperature: float | None) -> float:
         """Bytes that a frame takes in memory, by the first utterance of a split."""
-        codec = self.open_codec(temperature)
         sample = next(self.samples(self.index["splits"][split][0], temperature))
-        soft = codec.decode(sample.soft_targets[temperature], len(sample.features))
-        return (sample.features.nbytes + sample.records.nbytes + soft.num_bytes) / len(sample.features)
+        num_bytes = sample.features.nbytes + sample.records.nbytes
+        if temperature is not None:
+            codec = self.open_codec(temperature)
+            num_bytes += codec.decode(sample.soft_targets[temperature], len(sample.features)).num_bytes
+        return num_bytes / len(sample.features)
 
 
 def _read_tar(path: Path) -> Iterator[dict[str, Any]]:

@@ -26,14 +26,15 @@ class ShardFrames:
 
     Attributes:
         lengths: frames of every utterance: int64 (U,).
-        num_usable: int64 (U,), the same: where there is no hard target, there is a soft one.
+        num_usable: int64 (U,), the same, for where there is no hard target, there is a soft one; of hard
+            targets alone those that there are.
     """
 
     def __init__(
         self,
         reader: ShardReader,
         split: str,
-        temperature: float,
+        temperature: float | None,
         weighting: Weighting = "none",
         worker: int = 0,
         num_workers: int = 1,
@@ -41,7 +42,7 @@ class ShardFrames:
         """Args:
         reader: of the shards.
         split: of these.
-        temperature: of the soft targets.
+        temperature: of the soft targets; None: without any.
         weighting: how much frames count.
         worker: which one this is, from 0: of all processes on all machines, such as rank * workers + worker.
         num_workers: how many there are.
@@ -58,7 +59,8 @@ class ShardFrames:
         shards = [reader.index["splits"][split][number] for number in self._numbers]
         lengths = [shard["lengths"][self._part] for shard in shards]
         self.lengths = np.array([length for of_shard in lengths for length in of_shard], np.int64)
-        self.num_usable = self.lengths
+        aligned = [count for shard in shards for count in shard["num_aligned"][self._part]]
+        self.num_usable = np.array(aligned, np.int64) if temperature is None else self.lengths
         self._starts = np.cumsum([0, *map(len, lengths)])
         if not len(self.lengths):
             raise ContractError(
@@ -106,11 +108,12 @@ class ShardFrames:
 
 
 def open_training_frames(
-    reader: ShardReader, temperature: float, weighting: Weighting = "none"
+    reader: ShardReader, temperature: float | None, weighting: Weighting = "none"
 ) -> tuple[FrameSource, int]:
     """The training split of a dump, in memory where it fits there, and the frames of one pool.
 
-    Where dense soft targets of low rank fit there too, they are made once, and not anew for every batch.
+    Without temperature it has its hard targets alone. Where dense soft targets of low rank fit into memory
+    too, they are made once, and not anew for every batch.
     """
     frames = ShardFrames(reader, "train", temperature, weighting)
     pool_frames = min(POOL_FRAMES, int(POOL_BYTES / reader.measure_memory_a_frame("train", temperature)))
@@ -121,5 +124,5 @@ def open_training_frames(
         if isinstance(soft, LowRankTargets) and 2 * num_frames * reader.num_pdfs <= POOL_BYTES:
             loaded.soft_targets = soft.expand()
         return loaded, pool_frames
-    say(f"  {num_frames:,} frames of soft targets stay on disk; {pool_frames:,} at a time are read")
+    say(f"  {num_frames:,} frames of shards stay on disk; {pool_frames:,} at a time are read")
     return frames, pool_frames

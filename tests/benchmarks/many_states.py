@@ -36,7 +36,7 @@ from asrdistill.nn.softmax_loops import find_entropies
 from asrdistill.pipeline import open_experiment
 from asrdistill.progress import say, track
 from asrdistill.recipe import Recipe, load_codec
-from asrdistill.stages.student import make_trainer
+from asrdistill.stages.student import Student, make_trainer
 from asrdistill.targets.averaging import ask_teachers
 from asrdistill.targets.codecs import CodecConfig, DenseConfig, SampledConfig, describe_codec, save_array
 from asrdistill.targets.planning import Planner, Sample
@@ -232,8 +232,9 @@ def _find_output(weights: dict[str, torch.Tensor], num_pdfs: int) -> tuple[str, 
 
 def train_students(recipe: Recipe, shards: ShardReader, seeds: list[int], folder: Path) -> AcousticModel:
     """A stack of students, each as it was when it was best on dev."""
-    weights, names = [recipe.student.hard_weight[0]] * len(seeds), [f"seed {seed}" for seed in seeds]
-    trainer = make_trainer(shards, recipe.student, recipe.student_model, weights, seeds, names, folder, None)
+    students = [Student(recipe.student.hard_weight[0], seed) for seed in seeds]
+    checkpoint = folder / "checkpoint.safetensors"
+    trainer = make_trainer(shards, recipe.student, recipe.student_model, students, checkpoint, None)
     return trainer.train().best
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import alignment
 import checkpoints
 import plain_loop
+import scoring
 import shards
 import stacked
 import torch
@@ -25,7 +26,7 @@ from asrdistill.nn.training import TrainingConfig
 
 MODULES = {
     module.__name__: module
-    for module in (train, stacked, plain_loop, waiting, checkpoints, alignment, shards)
+    for module in (train, stacked, plain_loop, waiting, checkpoints, alignment, shards, scoring)
 }
 REHEARSAL_SHRINK = 64
 PEAK_SHAPE = (NUM_MEMBERS, 1024, 512)

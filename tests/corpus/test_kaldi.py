@@ -118,6 +118,29 @@ def test_segments(corpus: Path) -> None:
     assert (u3.audio_filepath, u3.speaker) == ("", None)
 
 
+def test_genders_and_ages_of_speakers(corpus: Path) -> None:
+    write_dir(
+        corpus / "train",
+        segments="u1 train-1 0 1\nu2 train-1 0 1\nu3 train-1 0 1\nu4 train-1 0 1\n",
+        text="u1 a\nu2 b\nu3 c\nu4 d\n",
+        utt2spk="u1 s1\nu2 s2\nu3 s3\n",
+        spk2gender="s1 F\ns2 male\n",
+        spk2age="s2 6\ns1 70.5\n",
+    )
+    splits = read(corpus)
+    assert [(u.speaker, u.gender, u.age) for u in splits["train"]] == [
+        ("s1", "f", 70.5), ("s2", "m", 6.0), ("s3", None, None), (None, None, None)
+    ]  # fmt: skip
+    assert [(u.gender, u.age) for u in splits["dev"]] == [(None, None)]
+
+
+@pytest.mark.parametrize("age", ["six", "", "nan", "inf", "-1", "6 years"])
+def test_an_age_that_is_no_number(corpus: Path, age: str) -> None:
+    write_dir(corpus / "dev", spk2age=f"s1 6\n\ns2 {age}\n")
+    with pytest.raises(CorpusError, match=rf"dev/spk2age, line 3: speaker s2 has the age '{age}'; expected"):
+        read(corpus)
+
+
 def test_transcripts_and_recordings_without_each_other_are_kept_for_validation(corpus: Path) -> None:
     write_dir(corpus / "train", text="other some words\n")
     by_id = {utterance.id: utterance for utterance in read(corpus)["train"]}
@@ -131,6 +154,7 @@ def test_transcripts_and_recordings_without_each_other_are_kept_for_validation(c
         ({"wav_scp": "train-1 flac -d -c a.flac |\n"}, r"wav\.scp, recording train-1: a command"),
         ({"text": "train-1 a\ntrain-1 b\n"}, "text, line 2: train-1 comes a second time"),
         ({"segments": "u1 train-1 0.25\n"}, "segments, utterance u1: found 'train-1 0.25'"),
+        ({"spk2gender": "s1 f\ns1 m\n"}, "spk2gender, line 2: s1 comes a second time"),
         ({"segments": "u1 train-1 zero 1\n"}, "segments, utterance u1"),
     ],
 )
@@ -154,7 +178,7 @@ def test_missing_folder_names_the_settings(corpus: Path) -> None:
 
 
 def test_inputs_are_the_tables(corpus: Path) -> None:
-    write_dir(corpus / "dev", segments="u1 dev-1 0 1\n")
+    write_dir(corpus / "dev", segments="u1 dev-1 0 1\n", spk2gender="s m\n", spk2age="s 6\n")
     paths = input_paths(KaldiConfig(path=corpus, splits=KaldiSplits()))
     assert set(paths) == {path for path in corpus.glob("*/*") if path.parent.name != "audio"}
 
@@ -163,7 +187,10 @@ def test_inputs_are_the_tables(corpus: Path) -> None:
 def test_a_real_corpus() -> None:
     config = KaldiConfig(path=SPEECHOCEAN)
     lexicon = load_lexicon(LexiconConfig(path=SPEECHOCEAN / "resource/lexicon.txt"), set())
-    validation = validate(import_corpus(config, SPEECHOCEAN), lexicon, ValidationConfig(), 16000)
+    splits = import_corpus(config, SPEECHOCEAN)
+    assert {u.gender for many in splits.values() for u in many} == {"f", "m"}
+    assert all(u.age for many in splits.values() for u in many)
+    validation = validate(splits, lexicon, ValidationConfig(), 16000)
     found = validation.to_json()["splits"]
     assert {
         split: (s["num_utterances"], s["num_speakers"], round(s["hours"], 2)) for split, s in found.items()

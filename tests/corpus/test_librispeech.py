@@ -90,6 +90,32 @@ def test_layout(corpus: Path, folder: str) -> None:
     assert len(input_paths(config)) == 5
 
 
+@pytest.mark.parametrize("folder", [".", "LibriSpeech"])
+def test_genders_are_in_the_list_of_speakers(corpus: Path, folder: str) -> None:
+    config = LibrispeechConfig(path=corpus.parent / folder, untranscribed=("dev-clean",))
+    unknown = import_corpus(config, corpus)
+    assert {u.gender for many in unknown.values() for u in many} == {None}
+    path = corpus / "SPEAKERS.TXT"
+    path.write_text(
+        ";ID  |SEX| SUBSET           |MINUTES| NAME\n"
+        "19   | F | train-clean-100  | 25.19 | Kara Shallenberg\n"
+        '84   | F | dev-clean        | 8.02  | "Christie | Nowak"\n'
+        "174  | M | dev-clean        | 8.04  | Peter Eastman\n"
+    )
+    found = import_corpus(config, corpus)
+    genders = {split: {(u.speaker, u.gender) for u in many} for split, many in found.items()}
+    assert genders == {
+        "train": {("19", "f")},
+        "dev": {("84", "f"), ("174", "m")},
+        "test": {("61", None)},
+        "untranscribed": {("84", "f"), ("174", "m")},
+    }
+    assert path in input_paths(config)
+    path.write_text("; a comment\n19 F\n")
+    with pytest.raises(CorpusError, match=r"SPEAKERS\.TXT, line 2: found '19 F'"):
+        import_corpus(config, corpus)
+
+
 def test_subsets_without_transcripts(corpus: Path) -> None:
     folder = corpus / "train-clean-100"
     folder.rename(corpus / "train-other-500")

@@ -35,6 +35,29 @@ def test_fewest_keys(tmp_path: Path, write_tone: WriteTone) -> None:
     assert utterance == Utterance("wavs-x_1", str(path), 0.0, 1.25, "HELLO", None)
 
 
+def test_genders_and_ages(tmp_path: Path) -> None:
+    found = [
+        ("Female", 31), ("M", 6.5), ("male_masculine", "40"), ("", ""), (None, None), ("unknown", 0), (1, 2),
+        ("f", "fourties"), ("f", "Teens"),
+    ]  # fmt: skip
+    row = {"audio_filepath": "/a.wav", "text": "a", "duration": 1}
+    rows = [{**row, "gender": gender, "age": age} for gender, age in found]
+    utterances = import_corpus(write_manifests(tmp_path, rows), tmp_path)["train"]
+    assert [(utterance.gender, utterance.age) for utterance in utterances] == [
+        ("f", 31.0), ("m", 6.5), ("male_masculine", 40.0), (None, None), (None, None), (None, 0.0),
+        ("1", 2.0), ("f", 45.0), ("f", 15.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("age", ['"grown up"', "-1", "NaN", "Infinity", "[6]"])
+def test_an_age_that_is_no_number(tmp_path: Path, age: str) -> None:
+    config = write_manifests(tmp_path, [])
+    line = f'{{"audio_filepath": "a.wav", "text": "a", "duration": 1, "age": {age}}}'
+    (tmp_path / "train.jsonl").write_text(line)
+    with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: .* age .*ages in years"):
+        import_corpus(config, tmp_path)
+
+
 def test_stretches_of_one_recording_have_ids_of_their_own(tmp_path: Path, write_tone: WriteTone) -> None:
     write_tone(tmp_path / "a.wav", 2.0)
     rows = [{"audio_filepath": "a.wav", "text": "x", "offset": offset} for offset in (0, 0.5)]

@@ -83,14 +83,15 @@ def test_utterance_too_short_for_a_sentence_is_partial(graph: DecodingGraph) -> 
 def test_workers_change_nothing(graph: DecodingGraph) -> None:
     scores = {f"utterance-{seed}": make_scores(seed, graph.num_pdfs) for seed in (3, 1, 2, 5, 4)}
     utterances = [(name, partial(np.copy, array)) for name, array in scores.items()]
-    alone = decode_utterances(graph, utterances, CONFIG, num_workers=1)
-    together = decode_utterances(graph, utterances, CONFIG, num_workers=2)
+    (alone,) = decode_utterances([graph], utterances, CONFIG, num_workers=1)
+    together, again = decode_utterances([graph, graph], utterances, CONFIG, num_workers=2)
     assert list(alone) == list(together) == list(scores)
     for utterance_id, lattice in alone.items():
         for name, value in vars(lattice).items():
             assert np.array_equal(getattr(together[utterance_id], name), value)
+            assert np.array_equal(getattr(again[utterance_id], name), value)
     with pytest.raises(ContractError, match="utterance odd: scores have shape"):
-        decode_utterances(graph, [("odd", partial(np.zeros, (4, 1)))], CONFIG, num_workers=2)
+        decode_utterances([graph], [("odd", partial(np.zeros, (4, 1)))], CONFIG, num_workers=2)
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,15 @@ def test_the_papers_model() -> None:
     config = AcousticModelConfig(num_hidden_layers=8, hidden_size=2560)
     with torch.device("meta"):
         assert 80e6 < build_model(config, 40, 14_000).num_parameters < 90e6
+
+
+def test_stacks_are_joined_member_after_member() -> None:
+    model = make_model()
+    joined = AcousticModel.join([model.select_members([2]), model.select_members([0, 1])])
+    windows = draw_windows()
+    torch.testing.assert_close(joined(windows), model(windows)[[2, 0, 1]])
+    assert joined.num_members == 3
+    odd = model.select_members([0])
+    odd.compute_dtype = torch.bfloat16
+    with pytest.raises(AssertionError):
+        AcousticModel.join([model, odd])

@@ -27,6 +27,23 @@ def draw_batch(is_soft: bool = True, num_sets: int = 1, weight_sets: int = 0) ->
     )
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_uniform_soft_targets_are_label_smoothing(smoothing: float) -> None:
+    """At T = 1, with a hard weight of one minus the smoothing; loss and gradient are torch's."""
+    logits, batch = draw_batch(is_soft=False)
+    batch = replace(batch, soft_targets=torch.full((1, NUM_FRAMES, NUM_PDFS), 1 / NUM_PDFS))
+    weights = torch.full((NUM_MEMBERS,), 1 - smoothing)
+    written_out = LossGradient()
+    losses = written_out.compute(logits.clone(), batch, weights, 1.0)
+    logits.requires_grad_()
+    expected = [
+        functional.cross_entropy(member, batch.pdf_ids[0], label_smoothing=smoothing) for member in logits
+    ]
+    torch.testing.assert_close(losses, torch.stack(expected).detach())
+    (gradient,) = torch.autograd.grad(sum(expected), logits)
+    torch.testing.assert_close(written_out.gradient, gradient)
+
+
 def draw_sparse(num_sets: int, has_rest: bool, seed: int = 3) -> SparseRows:
     """Soft targets of which each frame keeps 1 to 3 pdf-ids; without a rest one may come twice, as draws do.
 

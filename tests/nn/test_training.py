@@ -20,6 +20,8 @@ from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.frames import Batch, LabelledFrames
 from asrdistill.nn.gradient import DnnGradient
 from asrdistill.nn.models import ARCHITECTURES
+from asrdistill.nn.soft_targets import DenseTargets
+from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import Evaluation, Objective, Trainer, TrainingConfig, evaluate
 
 MakeFrames = Callable[..., LabelledFrames]
@@ -125,6 +127,44 @@ def test_members_may_have_hard_weights_of_their_own(make_trainer: MakeTrainer) -
         alone = make_trainer([7], f"alone{member}", objective=Objective((weight,), 2.0)).train()
         assert_close(stack, member, alone)
     assert measure_distance(stack, 0, alone) > 0.01
+
+
+def test_smoothing_is_training_on_uniform_soft_targets(make_trainer: MakeTrainer) -> None:
+    """Whatever soft targets the frames have; torch's own label smoothing is in test_loss.py."""
+    smoothed = make_trainer([7], objective=Objective((0.3,), smooths=True)).train()
+    taught = make_trainer([7], "taught", objective=Objective((0.3,))).train()
+    assert measure_distance(smoothed, 0, taught) > 1e-3  # where those that are close are 1e-5 apart
+    trainer = make_trainer([7], "uniform", objective=Objective((0.3,)))
+    assert isinstance(trainer.train_frames, LabelledFrames)
+    trainer.train_frames.soft_targets = DenseTargets(
+        np.full((len(trainer.train_frames.frames), 4), 0.25, np.float16)
+    )
+    assert_close(smoothed, 0, trainer.train())
+
+
+def test_what_is_trained_is_kept_and_not_trained_again(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Also where it was killed between the weights and the checkpoint."""
+
+    def make(checkpoint_path: Path) -> Trainer:
+        trainer = make_trainer()
+        trainer.checkpoint_path = checkpoint_path
+        return trainer
+
+    path, names = tmp_path / "kept.safetensors", ["a", "b", "c"]
+    first = train_once(path, names, make)
+    assert [curve["name"] for curve in first.curves] == names
+    assert first.dev_frame_accuracies == [max(curve["dev_frame_accuracy"]) for curve in first.curves]
+    checkpoint = tmp_path / "kept.checkpoint.safetensors"
+    assert not checkpoint.exists()
+    checkpoint.write_bytes(b"left behind")
+
+    def refuse(_: Path) -> Trainer:
+        raise AssertionError("trained again")
+
+    again = train_once(path, names, refuse)
+    assert again.curves == first.curves and not checkpoint.exists()
+    for weight, other in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(weight, other)
 
 
 class Killed(BaseException):

@@ -9,7 +9,7 @@ import pytest
 
 from asrdistill.reporting.alignment_picture import AlignmentPicture
 from asrdistill.reporting.learning_curves import LearningCurve
-from asrdistill.reporting.report import LeftOut, build_report, name_students
+from asrdistill.reporting.report import LeftOut, build_report
 from asrdistill.reporting.tuning_grid import TuningGrid
 
 NASTY_ID = "utt_7<b>&|$x_1$"
@@ -25,33 +25,41 @@ def make_system(
         "num_parameters": num_parameters,
         "flops_a_frame": 2 * num_parameters,
         "wer": {"test": {"wer": errors / 1000, **counts}},
+        "per": {"test": {"wer": errors / 2000, **counts, "words": 2000}},
         **more,
     }
 
 
-def make_comparisons(ensemble: dict[str, Any], students: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of the first teacher (of 144 word errors), the ensemble and the students; a point is p = 0.02."""
+def make_comparisons(
+    ensemble: dict[str, Any], student: dict[str, Any], controls: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Of the first teacher (of 144 word errors), ensemble, student, controls; a point is p = 0.02."""
     systems = {
         "teacher_00": make_system(0.616, 144),
         "ensemble": ensemble,
-        **dict(zip(name_students(students), students, strict=True)),
+        "distilled": student,
+        **{f"control_{control['control']}": control for control in controls},
     }
     pairs = []
-    for first, second in combinations(systems, 2):
-        wers = [systems[name]["wer"]["test"]["wer"] for name in (first, second)]
-        rates = [systems[name]["frame_accuracy"]["test"] for name in (first, second)]
-        p_value = 1 - 98 * min(abs(wers[0] - wers[1]), 0.01)
+    for names in combinations(systems, 2):
+        first, second = (systems[name] for name in names)
         pairs.append(
             {
-                "first": first,
-                "second": second,
-                "frame_accuracy": _compare(*rates),
-                "wer": {
-                    **_compare(*wers),
-                    "num_segments": 321,
-                    "z": 1.0,
-                    "p_value": p_value / 2,
-                    "p_corrected": p_value,
+                "first": names[0],
+                "second": names[1],
+                "frame_accuracy": {
+                    **_compare(*(system["frame_accuracy"]["test"] for system in (first, second))),
+                    "only_first": 1200,
+                    "only_second": 1300,
+                },
+                **{
+                    rate: {
+                        **_compare(*(system[rate]["test"]["wer"] for system in (first, second))),
+                        "num_segments": 321,
+                        "z": 1.0,
+                    }
+                    for rate in ("wer", "per")
+                    if rate in first and rate in second
                 },
             }
         )
@@ -59,12 +67,61 @@ def make_comparisons(ensemble: dict[str, Any], students: list[dict[str, Any]]) -
 
 
 def _compare(first: float, second: float) -> dict[str, Any]:
-    return {"difference": first - second, "ci95": [first - second - 0.004, first - second + 0.005]}
+    difference = first - second
+    p_value = 1 - 98 * min(abs(difference), 0.01)
+    return {
+        "difference": difference,
+        "ci95": [difference - 0.004, difference + 0.005],
+        "unpaired_ci95": [difference - 0.03, difference + 0.03],
+        "p_value": p_value / 2,
+        "p_corrected": p_value,
+    }
+
+
+def make_calibration(confidence: float) -> dict[str, Any]:
+    """Of 1,000 frames, all in two bins."""
+    bins = [
+        {"low": n / 15, "high": (n + 1) / 15, "frames": 0, "confidence": None, "accuracy": None}
+        for n in range(15)
+    ]
+    bins[7] |= {"frames": 400, "confidence": 0.5, "accuracy": 0.45}
+    bins[14] |= {"frames": 600, "confidence": confidence, "accuracy": 0.9}
+    keys = {"overconfidence": 0.02, "ece": 0.04, "mce": 0.06, "nll": 1.25, "brier": 0.5}
+    return {"num_frames": 1000, "accuracy": 0.72, "confidence": confidence, **keys, "bins": bins}
+
+
+def make_groups(*groups: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Of three systems, alike but for their scores."""
+    counts = {"num_speakers": 3, "num_utterances": 40, "words": 1234}
+    return {
+        name: [
+            {"kind": kind, "group": group, **counts, "wer": 0.25 + n / 100, "frame_accuracy": None}
+            for kind, group in groups
+        ]
+        for n, name in enumerate(("baseline", "ensemble", "distilled"))
+    }
+
+
+def make_mimicry() -> dict[str, Any]:
+    """Two phones, ten bins of entropy, four cases."""
+    row = {"frames": 500, "share": 0.5, "agreement": 0.8, "kl": 0.2, "kl_share": 0.5, "entropy": 1.0}
+    row |= {"ensemble_accuracy": 0.6, "student_accuracy": 0.59}
+    return {
+        "overall": {**row, "frames": 1000, "share": 1.0, "kl_share": 1.0},
+        "phones": [{"phone": name, **row} for name in ("AH0", "<b>")],
+        "entropy": [{"low": n / 2, "high": (n + 1) / 2, **row, "share": 0.1} for n in range(10)],
+        "cases": [
+            {"ensemble_right": one, "student_right": other, **row, "share": 0.25}
+            for one in (True, False)
+            for other in (True, False)
+        ],
+    }
 
 
 def make_report(
     ensemble: dict[str, Any],
     students: list[dict[str, Any]],
+    controls: list[dict[str, Any]],
     transfer_intervals: dict[str, tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
     """A report whose ten teachers have a mean test frame accuracy of 0.62 and a mean WER of 0.15."""
@@ -81,13 +138,26 @@ def make_report(
         ensemble=ensemble,
         aligner=make_system(0.41, 210),
         students=students,
-        comparisons=make_comparisons(ensemble, students),
+        controls=controls,
+        comparisons=make_comparisons(ensemble, next(s for s in students if s["chosen"]), controls[:1]),
         transfer_intervals=transfer_intervals or {},
         ensemble_size={"dev": make_sizes(0.0067), "test": make_sizes(0.0)},
         agreement=[
             {"votes": 3, "share": 0.125, "distance": 0.5},
             {"votes": 10, "share": 0.875, "distance": 0.0625},
         ],
+        calibration={
+            name: make_calibration(0.9 + n / 50)
+            for n, name in enumerate(("baseline", "ensemble", "distilled", *_name_first(controls)))
+        },
+        mimicry=make_mimicry(),
+        speaker_groups=make_groups(("gender", "f"), ("age", "under 13")),
+        speakers=make_groups(("speaker", "<ann>")),
+        confusions={
+            "substitutions": [["<the>", "a", 3], ["two", "too", 1]],
+            "deletions": [["of", 2]],
+            "insertions": [],
+        },
         soft_targets={
             "bytes_per_frame": 31.25,
             "codec": "top_k",
@@ -138,18 +208,29 @@ def make_sizes(shift: float) -> list[dict[str, Any]]:
     return points
 
 
+def _name_first(controls: list[dict[str, Any]]) -> list[str]:
+    return [f"control_{control['control']}" for control in controls[:1]]
+
+
 def make_students() -> list[dict[str, Any]]:
-    """Four hard weights; 0.25 is the one chosen on dev."""
+    """Three hard weights; 0.25 is the one chosen on dev, with three seeds."""
     settings = [
         (0.0, 0.6312, 146, False),
         (0.25, 0.6343, 143, True),
         (0.5, 0.6331, 144, False),
-        (1.0, 0.6224, 149, False),
+        (0.25, 0.6333, 144, False),
+        (0.25, 0.6353, 142, False),
     ]
     return [
         make_system(test, errors, dev=test + 0.004, hard_weight=weight, temperature=2.0, chosen=chosen)
         for weight, test, errors, chosen in settings
     ]
+
+
+def make_controls() -> list[dict[str, Any]]:
+    """Of each kind, two seeds of the first."""
+    kinds = ("hard_targets", "hard_targets", "label_smoothing", "equal_compute")
+    return [make_system(0.6224 + 0.001 * n, 149 - n, control=kind) for n, kind in enumerate(kinds)]
 
 
 @pytest.fixture(scope="session")
@@ -160,17 +241,20 @@ def report_of_test() -> Callable[..., dict[str, Any]]:
         ensemble: tuple[float, int],
         student: tuple[float, int],
         transfer_intervals: dict[str, tuple[float, float]] | None = None,
+        controls: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         more = {"hard_weight": 0.5, "temperature": 2.0, "chosen": True}
         students = [make_system(*student, **more)]
-        return make_report(make_system(*ensemble), students, transfer_intervals)
+        return make_report(make_system(*ensemble), students, controls or [], transfer_intervals)
 
     return build
 
 
 @pytest.fixture(scope="session")
 def report() -> dict[str, Any]:
-    return make_report(make_system(0.6375, 142, dev=0.6419, num_parameters=12_345_670), make_students())
+    return make_report(
+        make_system(0.6375, 142, dev=0.6419, num_parameters=12_345_670), make_students(), make_controls()
+    )
 
 
 def _curve(name: str, end: float, loss: float, num_epochs: int, rng: np.random.Generator) -> LearningCurve:
@@ -218,7 +302,7 @@ def pictures() -> dict[str, Any]:
         ("hard weight 0", 0.635, 2.1),
         ("hard weight 0.25", 0.638, 2.0),
         ("hard weight 0.5", 0.637, 1.8),
-        ("hard weight 1", 0.626, 1.28),
+        ("hard targets", 0.626, 1.28),
     ]
     return {
         "teachers": [_curve(f"teacher {member}", 0.627, 1.3, 10 + member % 3, rng) for member in range(10)],

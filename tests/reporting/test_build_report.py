@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asrdistill.reporting.report import build_report, compute_transfer, mean_system, name_students
+from asrdistill.reporting.report import average_students, build_report, compute_transfer, mean_system
 
 HINTON = ((0.589, 0.109), (0.611, 0.107), (0.608, 0.107))
 
@@ -18,6 +18,7 @@ def system(accuracy: float, wer: float, **more: Any) -> dict[str, Any]:
         "num_parameters": 7,
         "flops_a_frame": 14,
         "wer": {"test": {"wer": wer, **counts}},
+        "per": {"test": {"wer": wer / 2, **counts}},
         **more,
     }
 
@@ -66,7 +67,8 @@ def test_baseline_is_mean_and_sample_standard_deviation() -> None:
 
 def test_one_member_has_no_spread() -> None:
     spread = mean_system([system(0.6, 0.1)])["spread"]
-    assert spread == {"frame_accuracy": {"dev": None, "test": None}, "wer": {"test": None}}
+    none = {"test": None}
+    assert spread == {"frame_accuracy": {"dev": None, "test": None}, "wer": none, "per": none}
 
 
 def student(weight: float, temperature: float = 2.0, chosen: bool = False) -> dict[str, Any]:
@@ -74,19 +76,22 @@ def student(weight: float, temperature: float = 2.0, chosen: bool = False) -> di
 
 
 def test_students_are_named_by_weight_and_by_temperature_only_where_needed() -> None:
-    names = name_students([student(0.5), student(0.25, 2.0), student(0.25, 5.0)])
-    assert names == [
-        "distilled_hard_weight_0.5",
-        "distilled_hard_weight_0.25_temperature_2",
-        "distilled_hard_weight_0.25_temperature_5",
-    ]
+    found = average_students([student(0.5), student(0.25, 2.0), student(0.25, 5.0), student(0.5)])
+    assert {name: len(one["members"]) for name, one in found.items()} == {
+        "distilled_hard_weight_0.25_temperature_2": 1,
+        "distilled_hard_weight_0.25_temperature_5": 1,
+        "distilled_hard_weight_0.5": 2,
+    }
 
 
 def test_report_has_the_contracts_keys_and_survives_json(report: dict[str, Any]) -> None:
-    assert report["schema"] == 5
+    assert report["schema"] == 6
     assert (report["num_teachers"], report["num_tied_states"]) == (10, 120)
-    weights = [f"distilled_hard_weight_{weight}" for weight in ("0", "0.25", "0.5", "1")]
-    assert list(report["systems"]) == ["baseline", "ensemble", "distilled", "aligner", *weights]
+    weights = [f"distilled_hard_weight_{weight}" for weight in ("0", "0.25", "0.5")]
+    controls = [f"control_{kind}" for kind in ("hard_targets", "label_smoothing", "equal_compute")]
+    assert list(report["systems"]) == ["baseline", "ensemble", "distilled", "aligner", *weights, *controls]
+    assert len(report["systems"]["distilled"]["members"]) == 3
+    assert len(report["systems"]["control_hard_targets"]["members"]) == 2
     assert report["systems"]["distilled"] == report["systems"]["distilled_hard_weight_0.25"]
     assert report["transfer"]["frame_accuracy"]["value"] == pytest.approx(0.0143 / 0.0175)
     assert report["transfer"]["wer"]["value"] == pytest.approx(7 / 8)
@@ -107,5 +112,6 @@ def test_exactly_one_student_is_chosen(chosen: tuple[bool, bool]) -> None:
             recipe="r", num_tied_states=3, teachers=[system(0.6, 0.1)], ensemble=system(0.6, 0.1),
             aligner=system(0.4, 0.2), students=students, ensemble_size={}, agreement=[], soft_targets={},
             codecs=[], language_model={}, stages={}, left_out=[], settings={}, versions={},
-            comparisons={}, transfer_intervals={},
+            comparisons={}, transfer_intervals={}, controls=[], calibration={}, mimicry={},
+            speaker_groups={}, speakers={}, confusions={},
         )  # fmt: skip

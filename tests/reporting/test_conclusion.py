@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from asrdistill.reporting.comparisons import conclude_significance
+from asrdistill.reporting.comparisons import conclude_significance, tell_disagreements
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.report import name_student
 
 MEAN = "the mean of its 10 members"
 
@@ -36,7 +35,8 @@ def test_sentences(
     frames: str,
     words: str,
 ) -> None:
-    frame_sentence, word_sentence = conclude(report_of_test(ensemble, student))
+    frame_sentence, word_sentence, phone_sentence = conclude(report_of_test(ensemble, student))
+    assert phone_sentence.startswith("PER on test: ")
     assert frame_sentence.startswith("Frame accuracy on test: ") and frames in frame_sentence
     assert word_sentence.startswith("WER on test: ") and words in word_sentence
     assert "spread" not in frame_sentence
@@ -44,7 +44,7 @@ def test_sentences(
 
 def test_how_sure_a_share_is_is_said(report_of_test: Callable[..., dict[str, Any]]) -> None:
     intervals = {"frame_accuracy": (0.71, 0.895)}
-    frame_sentence, word_sentence = conclude(report_of_test((0.63, 140), (0.628, 145), intervals))
+    frame_sentence, word_sentence, _ = conclude(report_of_test((0.63, 140), (0.628, 145), intervals))
     assert frame_sentence.endswith("keeps 80% of that gain. 95% interval of this share: 71% to 90%.")
     assert word_sentence.endswith(
         "keeps 50% of that gain. This share has no 95% interval: with other speakers, or other teachers, "
@@ -79,33 +79,50 @@ def test_what_is_more_than_luck(
 def test_without_words_nothing_is_said_of_luck(report_of_test: Callable[..., dict[str, Any]]) -> None:
     report = report_of_test((0.63, 140), (0.628, 145))
     for pair in report["comparisons"]["pairs"]:
-        del pair["wer"]
+        del pair["wer"], pair["per"]
     assert conclude_significance(report) == []
 
 
 def test_a_gain_within_the_spread_is_said_to_say_little(
     report_of_test: Callable[..., dict[str, Any]],
 ) -> None:
-    frame_sentence, word_sentence = conclude(report_of_test((0.621, 149), (0.6205, 149)))
+    frame_sentence, word_sentence, _ = conclude(report_of_test((0.621, 149), (0.6205, 149)))
     assert "smaller than the spread of single models (standard deviation 0.26 points)" in frame_sentence
     assert "smaller than the spread of single models (standard deviation 0.36 points)" in word_sentence
 
 
-def test_a_control_on_hard_targets_alone_is_told_apart(report_of_test: Callable[..., dict[str, Any]]) -> None:
-    report = report_of_test((0.63, 140), (0.628, 145))
-    baseline = report["systems"]["baseline"]
+def test_every_control_is_told_apart(report_of_test: Callable[..., dict[str, Any]]) -> None:
     control = {
-        **report["systems"]["distilled"],
-        "hard_weight": 1.0,
-        "chosen": False,
-        "frame_accuracy": {"dev": 0.5, "test": baseline["frame_accuracy"]["test"] + 0.0025},
-        "wer": {"test": {**baseline["wer"]["test"], "wer": 0.139}},
+        "control": "hard_targets",
+        "frame_accuracy": {"dev": 0.5, "test": 0.6225},
+        "num_parameters": 1,
+        "flops_a_frame": 1,
+        "wer": {
+            "test": {"wer": 0.139, "errors": 139, "words": 1000, "ins": 1, "del": 1, "sub": 137, "ser": 1}
+        },
     }
-    report["systems"]["distilled_hard_weight_1"] = control
-    sentence = conclude(report)[-1]
-    assert sentence.startswith("Control: ")
-    assert "In frame accuracy on test it is 0.25 points better than the mean of the teachers" in sentence
-    assert "and the distilled model is 0.55 points better than the control" in sentence
-    assert "In WER on test it is 1.10 points better than the mean of the teachers" in sentence
-    assert "and the distilled model is 0.60 points worse than the control" in sentence
-    assert name_student(control) == "control, hard targets alone"
+    report = report_of_test(
+        (0.63, 140), (0.628, 145), None, [control, {**control, "control": "equal_compute"}]
+    )
+    assert conclude(report)[-1] == (
+        "On test the distilled model is, against its own training on hard targets alone 0.55 points better "
+        "in frame accuracy, 0.60 points worse in WER; against a teacher trained on as many frames as it was "
+        "0.55 points better in frame accuracy, 0.60 points worse in WER."
+    )
+
+
+def test_where_the_views_part_is_told(report_of_test: Callable[..., dict[str, Any]]) -> None:
+    report = report_of_test((0.63, 140), (0.628, 145))
+    told = tell_disagreements(report)
+    assert told.startswith("Paired and unpaired intervals disagree on whether there is a difference: ")
+    assert "one teacher − ensemble in frame accuracy (paired [-1.80, -0.90], unpaired [-4.40, +1.60])" in told
+    assert "Significant by the test" not in told
+    for pair in report["comparisons"]["pairs"]:
+        for measure in ("frame_accuracy", "wer", "per"):
+            pair[measure] |= {"ci95": [-0.01, 0.01], "unpaired_ci95": [-0.02, 0.02], "p_corrected": 0.5}
+    assert tell_disagreements(report) == (
+        "Paired and unpaired intervals agree everywhere on whether there is a difference."
+    )
+    report["comparisons"]["pairs"][0]["wer"]["p_corrected"] = 0.01
+    told = tell_disagreements(report)
+    assert "but not over speakers (its interval holds 0): one teacher − ensemble in WER." in told

@@ -16,11 +16,14 @@ from asrdistill.reporting.table import render_table
 NUMBERS = [
     "62.67 ± 0.26", "62.00 ± 0.26", "15.00 ± 0.36", "1.2 M", "2.5 M", "64.19", "63.75", "14.20", "12.3 M",
     "24.7 M",
-    "63.52", "63.12", "14.60", "63.83", "63.43", "14.30", "63.71", "63.31", "14.40",
-    "62.64", "62.24", "14.90",
+    "7.50 ± 0.18", "7.10", "7.15 ± 0.05",
+    "63.52", "63.12", "14.60", "63.83 ± 0.10", "63.43 ± 0.10", "14.30 ± 0.10", "63.71", "63.31", "14.40",
+    "62.29 ± 0.07", "14.85 ± 0.07", "62.44", "14.70", "62.54", "14.60", "mean of 3 seeds", "mean of 2 seeds",
+    "control, hard targets alone", "control, label smoothing", "control, equal compute",
     "82%", "88%", "75%", "chosen on dev", "58.9", "10.9", "61.1", "10.7", "60.8", "86%",
     "%WER 15.00 [ 150 / 1000, 3 ins, 5 del, 142 sub ] %SER 43.75",
     "%WER 14.30 [ 143 / 1000, 3 ins, 5 del, 135 sub ] %SER 43.75",
+    "%PER 7.10 [ 142 / 2000, 3 ins, 5 del, 134 sub ]",
 ]  # fmt: skip
 SIZES = [("1", "62.67", "(62.31–63.21)", "62.00", "(61.64–62.54)", "10"),
          ("2", "63.64", "(63.32–64.12)", "62.97", "(62.65–63.45)", "10"),
@@ -125,7 +128,7 @@ def test_table_is_aligned(report: dict[str, Any]) -> None:
     )
     assert first.index("1.2 M") == last.index("1.2 M")
     assert first.index("2.5 M") == last.index("2.5 M")
-    assert first.index(".00 ± 0.36") + len(".00 ± 0.36") == last.index(".90") + len(".90")
+    assert first.index(".00 ± 0.36") + len(".00 ± 0.36") == last.index(".85 ± 0.07") + len(".85 ± 0.07")
 
 
 def test_no_gain_is_said_in_words(
@@ -138,7 +141,7 @@ def test_no_gain_is_said_in_words(
         Page(render_html(report, **pictures)).text,
     ):
         cells = re.sub(r"[\s|]+", "", rendering)
-        assert "transfer,hardweight0.5undefinedundefined" in cells
+        assert "transfer,hardweight0.5undefinedundefinedundefined" in cells
         assert "no gain to transfer" in rendering
 
 
@@ -154,9 +157,38 @@ def test_pairs_are_shown_with_their_intervals(
     report = report_of_test((0.63, 140), (0.628, 145))
     for rendering in (render_markdown(report), Page(render_html(report, **pictures)).text):
         cells = re.sub(r"[\s|]+", "", rendering)
-        assert "oneteacher−ensemble-1.40[-1.80,-0.90]+0.40[+0.00,+0.90]3210.3040.608" in cells
+        assert "oneteacher−ensemble-1.40[-1.80,-0.90][-4.40,+1.60]1200and13000.0100.020" in cells
+        assert "oneteacher−ensemble+0.40[+0.00,+0.90][-2.60,+3.40]3210.3040.608" in cells
+        assert "oneteacher−ensemble+0.20[-0.20,+0.70][-2.80,+3.20]3210.4020.804" in cells
         assert "over the 60 speakers of test" in rendering
         assert "the ensemble against one teacher p = 0.608, not significant" in rendering
+
+
+def test_groups_and_confusions_are_shown(report: dict[str, Any], page: Page) -> None:
+    markdown = render_markdown(report).splitlines()
+    rows = ["".join(line.split()) for line in page.text.splitlines()]
+    for row in (
+        "| gender f | 3 | 40 | 1,234 | 25.00 | 26.00 | 27.00 | – | – | – |",
+        r"| \<the> → a | 3 | of | 2 |  |  |",
+        "| two → too | 1 |  |  |  |  |",
+    ):
+        assert row in markdown
+        assert "".join(row.replace("\\", "").replace("|", "").split()) in rows
+    unknown = {**report, "speaker_groups": {name: [] for name in report["speaker_groups"]}}
+    assert "Speaker groups" not in render_markdown(unknown)
+
+
+def test_calibration_and_mimicry_are_shown(report: dict[str, Any], page: Page) -> None:
+    markdown = render_markdown(report).splitlines()
+    for row in (
+        "| one teacher | 4.00 | +2.00 | 1.250 |",
+        "| control, hard targets alone | 4.00 | +2.00 | 1.250 |",
+        "| AH0 | 50.0 | 50.0 | 0.200 | 80.0 | 60.0 | 59.0 |",
+        "| the ensemble alone | 25.0 | 50.0 | 0.200 | 80.0 |",
+    ):
+        assert row in markdown
+        rows = ["".join(line.split()) for line in page.text.splitlines()]
+        assert "".join(row.replace("|", "").split()) in rows
 
 
 def test_page_fetches_nothing(page: Page, page_source: str) -> None:
@@ -180,7 +212,7 @@ def test_page_is_well_formed(page: Page) -> None:
 
 def test_only_the_spectrogram_is_a_bitmap(page: Page) -> None:
     tags = [tag for tag, _ in page.tags]
-    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (11, 1, 0)
+    assert (tags.count("svg"), tags.count("image"), tags.count("img")) == (13, 1, 0)
 
 
 def test_pictures_take_their_colours_from_the_page(page: Page) -> None:
@@ -219,38 +251,43 @@ def test_nothing_left_out_is_said(report: dict[str, Any], pictures: dict[str, An
 
 
 def forget_words(system: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in system.items() if key != "wer"}
+    return {key: value for key, value in system.items() if key not in ("wer", "per")}
 
 
 def test_without_word_errors_all_else_is_shown(report: dict[str, Any], pictures: dict[str, Any]) -> None:
     """Targets of another system, whose phones are not known: frame accuracies alone, and why."""
     systems = report["systems"]
-    students = [forget_words(s) for name, s in systems.items() if name.startswith("distilled_")]
+    students, controls = (
+        [forget_words(s) for name, s in systems.items() if name.startswith(kind)]
+        for kind in ("distilled_", "control_")
+    )
     frames_only = build_report(
         **{
             key: report[key]
             for key in (
                 "recipe", "num_tied_states", "ensemble_size", "agreement", "soft_targets", "language_model",
-                "stages", "settings", "versions",
+                "stages", "settings", "versions", "calibration", "mimicry",
+                "speaker_groups", "speakers", "confusions",
             )
         },
         teachers=[forget_words(member) for member in systems["baseline"]["members"]],
         ensemble=forget_words(systems["ensemble"]),
         aligner=forget_words(systems["aligner"]),
         students=students,
+        controls=controls,
         comparisons={**report["comparisons"], "pairs": [*map(forget_words, report["comparisons"]["pairs"])]},
         transfer_intervals={"frame_accuracy": (0.5, 1.25)},
         codecs=[{**c, "students": [forget_words(s) for s in c["students"]]} for c in report["codecs"]],
         left_out=[],
     )  # fmt: skip
-    assert "wer" not in frames_only["transfer"]
+    assert frames_only["transfer"].keys() == {"frame_accuracy"}
     html = Page(render_html(frames_only, **{**pictures, "tuning": [], "alignment": None}))
     for text in (render_table(frames_only), render_markdown(frames_only), html.text):
         for number in ("62.67 ± 0.26", "64.19", "63.83", "12.3 M", "82%", "No words were decoded"):
             assert number in text
-        for absent in ("%WER", "15.00", "14.30", "88%"):
+        for absent in ("%WER", "%PER", "15.00", "14.30", "88%"):
             assert absent not in text
-    for heading in ("Word errors", "An alignment", "Decoding weights"):
+    for heading in ("Errors on test", "An alignment", "Decoding weights"):
         assert heading not in html.text
 
 

@@ -11,6 +11,8 @@ from asrdistill.scoring.outcomes import Outcomes
 from asrdistill.scoring.scorer import write_hypotheses
 
 HYPOTHESES = {"b b": ["go", "now"], "a": [], "c\u2028c": ["stop", "it"]}
+PHONES = {"b b": "GO", "a": "STO", "c\u2028c": ""}  # the last one was not aligned
+CORRECT = np.array([1, 0] * 5 + [0, 1, 1, 1, 0, 0, 1, 1, 0, 1], bool)
 TEXTS = {"b b": "go right now", "a": "stop", "c\u2028c": "stop it"}
 
 
@@ -20,10 +22,14 @@ def make_experiment(folder: Path, speakers: dict[str, str | None]) -> Outcomes:
         (folder / name).mkdir(parents=True)
     utterances = [Utterance(name, "/x.wav", 0, 1, TEXTS[name], speakers[name]) for name in sorted(TEXTS)]
     write_manifest(folder / "prepare/manifests/test.jsonl", utterances)
-    frames = {"correct": [5, 6, 0], "frames": [10, 10, 0]}
-    counted = {"utterances": list(HYPOTHESES), "systems": {"ensemble": frames}}
+    counted = {"utterances": list(HYPOTHESES), "frames": [10, 10, 0]}
     (folder / "score/test_frames.json").write_text(json.dumps(counted))
+    np.save(folder / "score/systems/ensemble.test_frames.npy", np.packbits(CORRECT))
     write_hypotheses(folder / "score/systems/ensemble.test.txt", HYPOTHESES)
+    write_hypotheses(folder / "score/test_phones.txt", {name: list(said) for name, said in PHONES.items()})
+    write_hypotheses(
+        folder / "score/systems/ensemble.test.phones.txt", {"b b": [], "a": ["S"], "c\u2028c": []}
+    )
     return Outcomes(folder)
 
 
@@ -32,18 +38,24 @@ def test_every_utterance_has_its_own_errors(tmp_path: Path) -> None:
     outcomes = make_experiment(tmp_path, dict.fromkeys(TEXTS))
     outcome = outcomes.read("ensemble", "other name")
     assert outcome.name == "other name"
-    assert outcome.alignments == ["CDC", "D", "CC"]
-    np.testing.assert_array_equal(outcome.word_errors, [1, 1, 0])
+    words, phones = outcome.recognised["wer"], outcome.recognised["per"]
+    assert words.alignments == ["CDC", "D", "CC"]
+    np.testing.assert_array_equal(words.errors, [1, 1, 0])
+    assert phones.alignments == ["DD", "CDD", ""]
+    np.testing.assert_array_equal(phones.errors, [2, 2, 0])
+    np.testing.assert_array_equal(outcome.correct, CORRECT)
     np.testing.assert_array_equal(outcome.wrong_frames, [5, 4, 0])
-    np.testing.assert_array_equal(outcomes.speech.num_words, [3, 1, 2])
+    np.testing.assert_array_equal(outcomes.speech.sizes["wer"], [3, 1, 2])
+    np.testing.assert_array_equal(outcomes.speech.sizes["per"], [2, 3, 0])
     np.testing.assert_array_equal(outcomes.speech.num_frames, [10, 10, 0])
 
 
 def test_without_words_there_are_frames(tmp_path: Path) -> None:
     outcomes = make_experiment(tmp_path, dict.fromkeys(TEXTS))
-    (tmp_path / "score/systems/ensemble.test.txt").unlink()
+    for suffix in ("test.txt", "test.phones.txt"):
+        (tmp_path / f"score/systems/ensemble.{suffix}").unlink()
     outcome = outcomes.read("ensemble")
-    assert (outcome.name, outcome.word_errors, outcome.alignments) == ("ensemble", None, None)
+    assert (outcome.name, outcome.recognised) == ("ensemble", {})
 
 
 @pytest.mark.parametrize(

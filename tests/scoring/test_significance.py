@@ -1,5 +1,7 @@
 """Segments against hand-worked cases, intervals and corrections against what they promise, by simulation."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from asrdistill.scoring.significance import (
     MatchedPairs,
     adjust_p_values,
     bootstrap_difference,
+    bootstrap_unpaired_difference,
+    compare_frames,
     compare_segments,
     find_segments,
 )
@@ -92,3 +96,45 @@ def test_corrected_p_values_are_holms() -> None:
     assert adjust_p_values([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert adjust_p_values([0.6, 0.5]) == [1, 1]
     assert adjust_p_values([]) == []
+
+
+def test_an_unpaired_interval_is_that_of_two_samples_of_speakers() -> None:
+    """Wider than the paired one, as wide as both rates' own intervals together, in squares."""
+    rng = np.random.default_rng(3)
+    difficulty = rng.gamma(4, 5, 60)
+    first, second = (rng.poisson(rate * difficulty) for rate in (1.0, 0.9))
+    words, names = np.full(60, 100), [f"speaker {n}" for n in range(60)]
+    low, high = bootstrap_unpaired_difference(first, second, words, names)
+    alone = [bootstrap_difference(errors, np.zeros(60), words, names, seed=9) for errors in (first, second)]
+    expected = np.hypot(*(end - start for start, end in alone))
+    assert high - low == pytest.approx(expected, rel=0.05)
+    paired = bootstrap_difference(first, second, words, names)
+    assert paired[1] - paired[0] < 0.7 * (high - low)
+    assert low < (first.sum() - second.sum()) / words.sum() < high
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p_value"),
+    [
+        (0, 0, 1.0),
+        (0, 5, 2 / 2**5),
+        (3, 1, 2 * (1 + 4) / 2**4),
+        (2, 2, 1.0),
+        (1, 9, 2 * (1 + 10) / 2**10),
+    ],
+)
+def test_mcnemar_counts_heads_and_tails(only_first: int, only_second: int, p_value: float) -> None:
+    """Frames that both have right, or both wrong, say nothing; of the others each is a coin."""
+    first = np.array([True] * only_first + [False] * only_second + [True] * 7 + [False] * 4)
+    second = np.array([False] * only_first + [True] * only_second + [True] * 7 + [False] * 4)
+    found = compare_frames(first, second)
+    assert (found.only_first, found.only_second) == (only_first, only_second)
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_mcnemar_of_very_many_frames() -> None:
+    """As the normal distribution has it, its correction for continuity included."""
+    first, second = np.zeros(1_000_000, bool), np.zeros(1_000_000, bool)
+    first[:501_000], second[501_000:] = True, True
+    z = (501_000 - 499_000 - 1) / math.sqrt(1_000_000)
+    assert compare_frames(first, second).p_value == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)

@@ -43,7 +43,7 @@ class Task:
 
 
 DUMP = Task(dump, "soft_targets/shards", "train-*.tar", "[!.]*")
-STUDENT = Task(distill, "student", "checkpoint.safetensors", "model.safetensors")
+STUDENT = Task(distill, "student", "*.checkpoint.safetensors", "model.safetensors")
 
 
 def read_results(experiment_dir: Path, task: Task) -> dict[str, bytes]:

@@ -177,3 +177,25 @@ def test_soft_targets_of_low_rank_are_made_once_where_they_fit(
     frames, _ = open_training_frames(reader, 2.0)
     assert isinstance(frames, LabelledFrames) and isinstance(frames.soft_targets, LowRankTargets)
     assert frames.soft_targets.num_bytes < size_bytes
+
+
+def test_hard_targets_alone_leave_out_the_frames_without_them(
+    shards_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and from disk, every aligned frame once an epoch but for the last batch."""
+    reader = ShardReader(shards_dir)
+    loaded, _ = open_training_frames(reader, None)
+    streamed = ShardFrames(reader, "train", None)
+    assert isinstance(loaded, LabelledFrames) and loaded.soft_targets is None
+    np.testing.assert_array_equal(streamed.num_usable, loaded.num_usable)
+    assert len(streamed) == np.count_nonzero(loaded.pdf_ids >= 0) < len(loaded.pdf_ids)
+    monkeypatch.setattr(streaming, "POOL_BYTES", 2000)
+    from_disk, pool_frames = open_training_frames(reader, None)
+    assert isinstance(from_disk, ShardFrames) and pool_frames < len(loaded)
+    model = build_model(AcousticModelConfig(num_hidden_layers=1, hidden_size=4), 2, NUM_PDFS, 1)
+    batches = Batches(from_disk, model, 8, Diversity(1), pool_frames).of_epoch(0)
+    taken = list(batches.start_at(0))
+    assert all(batch.soft_targets is None and (batch.pdf_ids >= 0).all() for batch in taken)
+    centre = model.past * 2
+    numbers = torch.cat([batch.inputs[0, :, centre] for batch in taken]).int().tolist()
+    assert len(numbers) == len(set(numbers)) == len(from_disk) // 8 * 8
