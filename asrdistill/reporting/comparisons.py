@@ -1,15 +1,15 @@
 """The systems in pairs: differences on test with intervals and p-values, as tables and in sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asrdistill.reporting.report import name_system
 
 # Of each measure, by its name in report.json: what it is called, its test, and what that test counts.
 MEASURES = {
-    "frame_accuracy": ("frame accuracy", "McNemar", "frames that one alone got right"),
-    "wer": ("WER", "MAPSSWE", "segments with errors"),
-    "per": ("PER", "MAPSSWE", "segments with errors"),
+    "frame_accuracy": ("frame accuracy", "McNemar", "alone right"),
+    "wer": ("WER", "MAPSSWE", "segments"),
+    "per": ("PER", "MAPSSWE", "segments"),
 }
 SIGNIFICANT = 0.05
 SMALLEST_PRINTED = 0.001
@@ -25,7 +25,8 @@ def explain(report: Mapping[str, Any]) -> str:
         f"In brackets 95% intervals, by bootstrap over the {blocks} of test{why}; unpaired: as if each "
         "system had been tested on others. MAPSSWE (matched pairs of sentence segments, as NIST's sc_stats) "
         "takes segments for independent, so it is more hopeful than the bootstrap; McNemar's test takes "
-        "frames for independent, so it is far too hopeful. Corrected: for "
+        "frames for independent, so it is far too hopeful; it counts those that one system alone has right. "
+        "Corrected: for "
         f"{num_pairs} pairs (Holm). One teacher is the first, whatever its result; of students and controls "
         "the first seed stands here."
     )
@@ -81,37 +82,35 @@ def conclude_significance(report: Mapping[str, Any]) -> list[str]:
 
 def tell_disagreements(report: Mapping[str, Any]) -> str:
     """Where the paired view and the unpaired one part, and where a test goes further than both."""
-    parted = [
-        f"{_name(report, pair)} in {MEASURES[measure][0]} (paired {_ends(pair[measure]['ci95'])}, unpaired "
-        f"{_ends(pair[measure]['unpaired_ci95'])})"
-        for pair, measure in _list_differences(report)
-        if _excludes_zero(pair[measure]["ci95"]) != _excludes_zero(pair[measure]["unpaired_ci95"])
-    ]
-    hopeful = [
-        f"{_name(report, pair)} in {MEASURES[measure][0]}"
-        for pair, measure in _list_differences(report)
-        if pair[measure]["p_corrected"] < SIGNIFICANT and not _excludes_zero(pair[measure]["ci95"])
-    ]
+    parted = _gather(
+        report, lambda found: _excludes_zero(found, "ci95") != _excludes_zero(found, "unpaired_ci95")
+    )
+    hopeful = _gather(
+        report, lambda found: found["p_corrected"] < SIGNIFICANT and not _excludes_zero(found, "ci95")
+    )
     sentences = [
-        f"Paired and unpaired intervals disagree on whether there is a difference: {'; '.join(parted)}."
+        f"Paired and unpaired intervals disagree on whether there is a difference {parted}."
         if parted
         else "Paired and unpaired intervals agree everywhere on whether there is a difference."
     ]
     if hopeful:
-        sentences.append(
-            f"Significant by the test, but not over speakers (its interval holds 0): {'; '.join(hopeful)}."
-        )
+        sentences.append(f"Significant by the test, but not over speakers (the interval holds 0) {hopeful}.")
     return " ".join(sentences)
 
 
-def _list_differences(report: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    measures = list_measures(report)
-    return ((pair, measure) for pair in report["comparisons"]["pairs"] for measure in measures)
+def _gather(report: Mapping[str, Any], is_meant: Callable[[Mapping[str, Any]], bool]) -> str:
+    """The pairs that are meant, measure by measure; empty where there are none."""
+    told = []
+    for measure in list_measures(report):
+        pairs = [p for p in report["comparisons"]["pairs"] if is_meant(p[measure])]
+        if pairs:
+            told.append(f"in {MEASURES[measure][0]}: {', '.join(_name(report, pair) for pair in pairs)}")
+    return "; ".join(told)
 
 
-def _excludes_zero(interval: tuple[float, float]) -> bool:
-    low, high = interval
-    return low > 0 or high < 0
+def _excludes_zero(found: Mapping[str, Any], interval: str) -> bool:
+    low, high = found[interval]
+    return bool(low > 0 or high < 0)
 
 
 def _judge(wer: Mapping[str, Any]) -> str:
