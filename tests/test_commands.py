@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +104,25 @@ def test_the_best_of_the_list_is_the_hypothesis(decoded: Path) -> None:
             assert after["rank"] == before["rank"] + 1
             assert after["cost"] >= before["cost"]
             assert after["text"] != before["text"]
+
+
+@pytest.mark.skipif(shutil.which("sctk") is None, reason="NIST's sctk is not installed")
+def test_sclite_counts_what_was_decoded(decoded: Path, finished: Path) -> None:
+    """From words in time, from `.trn`, and from what the score stage left: the same, as in the alignments."""
+    nist = finished / "score/nist"
+    aligned = (finished / f"score/alignments/{decoded.name}.txt").read_text(encoding="utf-8")
+    lines = [line.split() for line in aligned.splitlines() if line.startswith("words: ")]
+    expected = [sum(int(line[line.index(kind) + 1]) for line in lines) for kind in "CSDI"]
+    for files in (
+        ("-r", decoded / "reference.stm", "stm", "-h", decoded / "words.ctm", "ctm"),
+        ("-r", decoded / "reference.trn", "trn", "-h", decoded / "words.trn", "trn", "-i", "rm"),
+        ("-r", nist / "reference.trn", "trn", "-h", nist / f"{decoded.name}.trn", "trn", "-i", "rm"),
+        ("-r", nist / "reference.stm", "stm", "-h", decoded / "words.ctm", "ctm"),
+    ):
+        command = ["sctk", "sclite", "-s", *map(str, files), "-o", "rsum", "stdout"]
+        printed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        found = re.search(r"\| *Sum *\| *\d+ +\d+ *\| *(\d+) +(\d+) +(\d+) +(\d+)", printed)
+        assert found and list(map(int, found.groups())) == expected, files
 
 
 def test_an_unknown_system_names_the_known_ones(finished: Path, asrdistill: Command, tmp_path: Path) -> None:
