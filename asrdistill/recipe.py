@@ -61,7 +61,7 @@ class TeachersConfig(Config):
 class StudentConfig(Config):
     """The distilled model."""
 
-    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], BeforeValidator(_as_tuple)] = (
+    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = (
         Field(
             (0.5,),
             min_length=1,
@@ -89,6 +89,11 @@ class StudentConfig(Config):
         if len(set(self.hard_weight)) < len(self.hard_weight):
             raise ValueError(
                 f"student.hard_weight is {list(self.hard_weight)}: each weight is to be given once"
+            )
+        if 1 in self.hard_weight:
+            raise ValueError(
+                "student.hard_weight is 1, where no soft target counts; expected less than 1: a model on hard "
+                "targets alone is a control, controls.kinds=hard_targets"
             )
         return self
 

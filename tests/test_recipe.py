@@ -73,8 +73,8 @@ def test_the_nearest_key_is_named(recipe_path: Path, override: str, hint: str) -
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("student.hard_weight=2", ["student.hard_weight", "2", "less than 1"]),
-        ("student.hard_weight=1", ["student.hard_weight", "1", "less than 1"]),
+        ("student.hard_weight=2", ["student.hard_weight", "2", "less than or equal to 1"]),
+        ("student.hard_weight=[0.5, 1]", ["student.hard_weight is 1", "controls.kinds=hard_targets"]),
         ("controls.kinds=[hard_targets, hard_targets]", ["controls.kinds", "each kind is to be given once"]),
         ("controls.kinds=none", ["controls.kinds", "none", "hard_targets"]),
         ("student.training.perturbation={}", ["student.training.perturbation", "soft_targets.num_views"]),
