@@ -92,8 +92,8 @@ class StudentConfig(Config):
             )
         if 1 in self.hard_weight:
             raise ValueError(
-                "student.hard_weight is 1, where no soft target counts; expected less than 1: a model on hard "
-                "targets alone is a control, controls.kinds=hard_targets"
+                "student.hard_weight is 1, where no soft target counts; expected less than 1: a model on "
+                "hard targets alone is a control, controls.kinds=hard_targets"
             )
         return self
 

@@ -60,13 +60,18 @@ def list_difference_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def conclude_significance(report: Mapping[str, Any]) -> list[str]:
-    """Which differences in WER between teacher, ensemble and student are more than luck."""
+    """Which differences in WER between teacher, ensemble, student and its controls are more than luck."""
     named = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble", "distilled": "the distilled model"}
+    controls = {
+        name: f"the {label_system(report, name)}" for name in report["systems"] if name.startswith("control_")
+    }
     pairs = [
         pair
         for pair in report["comparisons"]["pairs"]
-        if "wer" in pair and {pair["first"], pair["second"]} <= named.keys()
+        if "wer" in pair
+        and (pair["second"] in named or (pair["first"] == "distilled" and pair["second"] in controls))
     ]
+    named |= controls
     if not pairs:
         return []
     findings = [

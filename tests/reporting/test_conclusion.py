@@ -76,6 +76,15 @@ def test_what_is_more_than_luck(
     assert sentence == f"WER in matched pairs (MAPSSWE, corrected for 3 pairs of systems): {told}"
 
 
+def test_controls_are_tested_against_the_student(report: dict[str, Any]) -> None:
+    (sentence,) = conclude_significance(report)
+    assert sentence.startswith("WER in matched pairs (MAPSSWE, corrected for 6 pairs of systems): ")
+    assert sentence.count(" against ") == 4
+    assert sentence.endswith(
+        "; the control, hard targets alone against the distilled model p = 0.412, not significant."
+    )
+
+
 def test_without_words_nothing_is_said_of_luck(report_of_test: Callable[..., dict[str, Any]]) -> None:
     report = report_of_test((0.63, 140), (0.628, 145))
     for pair in report["comparisons"]["pairs"]:
