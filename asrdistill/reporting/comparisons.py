@@ -1,6 +1,6 @@
 """The systems in pairs: differences on test with intervals and p-values, as tables and in sentences."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from asrdistill.reporting.report import name_system
@@ -14,6 +14,8 @@ MEASURES = {
 SIGNIFICANT = 0.05
 SMALLEST_PRINTED = 0.001
 ONE_TEACHER = "teacher_00"
+# Marks: paired and unpaired interval disagree; the test is significant, the interval over speakers holds 0.
+PARTED, HOPEFUL = "†", "‡"
 
 
 def explain(report: Mapping[str, Any]) -> str:
@@ -54,9 +56,10 @@ def list_difference_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
     counted = found.get("num_segments")
     if counted is None:
         counted = f"{found['only_first']} and {found['only_second']}"
-    p_values = (print_p_value(found[key]) for key in ("p_value", "p_corrected"))
+    p_value, corrected = (print_p_value(found[key]) for key in ("p_value", "p_corrected"))
     interval = f"{_points(found['difference'])} {_ends(found['ci95'])}"
-    return (interval, _ends(found["unpaired_ci95"]), str(counted), *p_values)
+    unpaired = _ends(found["unpaired_ci95"]) + f" {PARTED}" * _do_views_part(found)
+    return (interval, unpaired, str(counted), p_value, corrected + f" {HOPEFUL}" * _is_hopeful(found))
 
 
 def conclude_significance(report: Mapping[str, Any]) -> list[str]:
@@ -86,31 +89,22 @@ def conclude_significance(report: Mapping[str, Any]) -> list[str]:
 
 
 def tell_disagreements(report: Mapping[str, Any]) -> str:
-    """Where the paired view and the unpaired one part, and where a test goes further than both."""
-    parted = _gather(
-        report, lambda found: _excludes_zero(found, "ci95") != _excludes_zero(found, "unpaired_ci95")
+    """How often the paired view and the unpaired one part, and a test goes further than the bootstrap."""
+    found = [pair[measure] for measure in list_measures(report) for pair in report["comparisons"]["pairs"]]
+    num_parted, num_hopeful = sum(map(_do_views_part, found)), sum(map(_is_hopeful, found))
+    return (
+        f"Of {len(found)} comparisons the paired and the unpaired interval disagree on whether there is a "
+        f"difference in {num_parted} ({PARTED}). In "
+        f"{num_hopeful} the test is significant although the interval over speakers holds 0 ({HOPEFUL})."
     )
-    hopeful = _gather(
-        report, lambda found: found["p_corrected"] < SIGNIFICANT and not _excludes_zero(found, "ci95")
-    )
-    sentences = [
-        f"Paired and unpaired intervals disagree on whether there is a difference {parted}."
-        if parted
-        else "Paired and unpaired intervals agree everywhere on whether there is a difference."
-    ]
-    if hopeful:
-        sentences.append(f"Significant by the test, but not over speakers (the interval holds 0) {hopeful}.")
-    return " ".join(sentences)
 
 
-def _gather(report: Mapping[str, Any], is_meant: Callable[[Mapping[str, Any]], bool]) -> str:
-    """The pairs that are meant, measure by measure; empty where there are none."""
-    told = []
-    for measure in list_measures(report):
-        pairs = [p for p in report["comparisons"]["pairs"] if is_meant(p[measure])]
-        if pairs:
-            told.append(f"in {MEASURES[measure][0]}: {', '.join(_name(report, pair) for pair in pairs)}")
-    return "; ".join(told)
+def _do_views_part(found: Mapping[str, Any]) -> bool:
+    return _excludes_zero(found, "ci95") != _excludes_zero(found, "unpaired_ci95")
+
+
+def _is_hopeful(found: Mapping[str, Any]) -> bool:
+    return bool(found["p_corrected"] < SIGNIFICANT and not _excludes_zero(found, "ci95"))
 
 
 def _excludes_zero(found: Mapping[str, Any], interval: str) -> bool:

@@ -12,8 +12,8 @@ from asrdistill.reporting.report import NOT_MEASURED
 
 _NAMES = {"baseline": "one teacher"}
 NOTE = (
-    "Errors of a group are summed over its utterances. A group of few speakers says little about others: "
-    "differences between systems within it are smaller than those between its speakers."
+    "Errors of a group are summed over its utterances; frames: frame accuracy. A group of few speakers says "
+    "little about others."
 )
 CONFUSION_COLUMNS = ("substituted", "times", "deleted", "times", "inserted", "times")
 CONFUSION_NOTE = (
@@ -27,7 +27,7 @@ Groups = Mapping[str, Sequence[Mapping[str, Any]]]
 def list_columns(groups: Groups) -> tuple[str, ...]:
     """Headings of the table."""
     names = [_NAMES.get(name, name) for name in groups]
-    measures = [f"{measure}, {name} (%)" for measure in ("WER", "frame accuracy") for name in names]
+    measures = [f"{measure}, {name} (%)" for measure in ("WER", "frames") for name in names]
     return ("group", "speakers", "utterances", "words", *measures)
 
 

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from asrdistill.reporting.comparisons import conclude_significance, tell_disagreements
+from asrdistill.reporting.comparisons import (
+    conclude_significance,
+    list_comparison_rows,
+    tell_disagreements,
+)
 from asrdistill.reporting.conclusion import conclude
 
 MEAN = "the mean of its 10 members"
@@ -122,18 +126,15 @@ def test_every_control_is_told_apart(report_of_test: Callable[..., dict[str, Any
 
 def test_where_the_views_part_is_told(report_of_test: Callable[..., dict[str, Any]]) -> None:
     report = report_of_test((0.63, 140), (0.628, 145))
-    told = tell_disagreements(report)
-    assert told.startswith(
-        "Paired and unpaired intervals disagree on whether there is a difference in frame accuracy: "
-        "one teacher − ensemble, one teacher − distilled"
+    assert tell_disagreements(report).startswith(
+        "Of 9 comparisons the paired and the unpaired interval disagree on whether there is a difference in 2"
     )
-    assert "Significant by the test" not in told
+    marked = [row[2].endswith("†") for row in list_comparison_rows(report, "frame_accuracy")]
+    assert marked == [True, True, False]
     for pair in report["comparisons"]["pairs"]:
         for measure in ("frame_accuracy", "wer", "per"):
             pair[measure] |= {"ci95": [-0.01, 0.01], "unpaired_ci95": [-0.02, 0.02], "p_corrected": 0.5}
-    assert tell_disagreements(report) == (
-        "Paired and unpaired intervals agree everywhere on whether there is a difference."
-    )
     report["comparisons"]["pairs"][0]["wer"]["p_corrected"] = 0.01
     told = tell_disagreements(report)
-    assert told.endswith("but not over speakers (the interval holds 0) in WER: one teacher − ensemble.")
+    assert "a difference in 0 (†)" in told and "In 1 the test is significant although" in told
+    assert [row[5] for row in list_comparison_rows(report, "wer")] == ["0.010 ‡", "0.500", "0.500"]

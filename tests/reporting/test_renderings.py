@@ -157,7 +157,7 @@ def test_pairs_are_shown_with_their_intervals(
     report = report_of_test((0.63, 140), (0.628, 145))
     for rendering in (render_markdown(report), Page(render_html(report, **pictures)).text):
         cells = re.sub(r"[\s|]+", "", rendering)
-        assert "oneteacher−ensemble-1.40[-1.80,-0.90][-4.40,+1.60]1200and13000.0100.020" in cells
+        assert "oneteacher−ensemble-1.40[-1.80,-0.90][-4.40,+1.60]†1200and13000.0100.020" in cells
         assert "oneteacher−ensemble+0.40[+0.00,+0.90][-2.60,+3.40]3210.3040.608" in cells
         assert "oneteacher−ensemble+0.20[-0.20,+0.70][-2.80,+3.20]3210.4020.804" in cells
         assert "over the 60 speakers of test" in rendering
