@@ -1,6 +1,6 @@
 """The systems in pairs: differences on test with intervals and p-values, as tables and in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from asrdistill.reporting.report import name_system
@@ -14,6 +14,7 @@ MEASURES = {
 SIGNIFICANT = 0.05
 SMALLEST_PRINTED = 0.001
 ONE_TEACHER = "teacher_00"
+_LABELS = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble"}
 # Marks: paired and unpaired interval disagree; the test is significant, the interval over speakers holds 0.
 PARTED, HOPEFUL = "†", "‡"
 
@@ -86,6 +87,42 @@ def conclude_significance(report: Mapping[str, Any]) -> list[str]:
     return [
         f"WER in matched pairs (MAPSSWE, corrected for {num_pairs} pairs of systems): {'; '.join(findings)}."
     ]
+
+
+def tell_what_is_shown(report: Mapping[str, Any]) -> str:
+    """In one sentence, what the distilled model is shown to be better or worse than on test, and what not.
+
+    A difference in frame accuracy is shown where the interval over speakers leaves 0 out, one in WER where
+    MAPSSWE's corrected p-value is below 0.05.
+    """
+    tests = {
+        "frame_accuracy": lambda found: _excludes_zero(found, "ci95"),
+        "wer": lambda found: found["p_corrected"] < SIGNIFICANT,
+    }
+    clauses = [
+        f"in {MEASURES[measure][0]} {_sort_out(report, measure, is_shown)}"
+        for measure, is_shown in tests.items()
+        if measure in list_measures(report)
+    ]
+    return f"On test the distilled model is, {'; '.join(clauses)}."
+
+
+def _sort_out(report: Mapping[str, Any], measure: str, is_shown: Callable[[Mapping[str, Any]], bool]) -> str:
+    """What the student is better than, worse than, and not told apart from."""
+    kinds: dict[str, list[str]] = {"better than": [], "worse than": [], "not told apart from": []}
+    for pair in report["comparisons"]["pairs"]:
+        if "distilled" in (pair["first"], pair["second"]):
+            is_first, found = pair["first"] == "distilled", pair[measure]
+            other = pair["second" if is_first else "first"]
+            # Of error rates less is better; differences are first less second.
+            gain = found["difference"] * (1 if is_first else -1) * (1 if measure == "frame_accuracy" else -1)
+            kind = ("better than" if gain > 0 else "worse than") if is_shown(found) else "not told apart from"
+            kinds[kind].append(_LABELS.get(other) or f"the {label_system(report, other)}")
+    return ", ".join(f"{kind} {_list_names(names)}" for kind, names in kinds.items() if names)
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def tell_disagreements(report: Mapping[str, Any]) -> str:

@@ -34,8 +34,9 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Everything of report.json that a reader wants, as Markdown; the pictures are in report.html only."""
     sections = [
         [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
-        [*conclude(report), *comparisons.conclude_significance(report)],
+        [comparisons.tell_what_is_shown(report)],
         _results(report),
+        [*conclude(report), *comparisons.conclude_significance(report)],
         _errors(report),
         ["## Differences on test", *_comparisons(report)],
         _groups(report),

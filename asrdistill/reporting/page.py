@@ -63,6 +63,7 @@ def render_html(
         table=table,
         rows=table.list_rows(report),
         transfers=table.list_transfer_rows(report),
+        headline=comparisons.tell_what_is_shown(report),
         conclusions=[*conclude(report), *comparisons.conclude_significance(report)],
         comparisons=comparisons,
         groups=groups,

@@ -29,9 +29,9 @@ NOT_MEASURED = "–"
 ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
 RATES = ("wer", "per")
 CONTROLS = {
-    "hard_targets": "control, hard targets alone",
-    "label_smoothing": "control, label smoothing",
-    "equal_compute": "control, equal compute",
+    "hard_targets": "control on hard targets alone",
+    "label_smoothing": "control with label smoothing",
+    "equal_compute": "control of equal compute",
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asrdistill.reporting.comparisons import conclude_significance
+from asrdistill.reporting.comparisons import conclude_significance, tell_what_is_shown
 from asrdistill.reporting.conclusion import conclude
 from asrdistill.reporting.report import NOT_MEASURED, RATES, compute_transfer, name_system
 
@@ -206,7 +206,8 @@ def render_table(report: Mapping[str, Any]) -> str:
         errors = ["Errors on test", *errors, ""]
     blocks = [[*aligned[:2], rule, *body], aligned[first_transfer:first_hinton], aligned[first_hinton:]]
     table = f"\n{rule}\n".join("\n".join(block) for block in blocks)
-    return "\n".join([table, "", *errors, *conclude(report), *conclude_significance(report)]) + "\n"
+    sentences = [tell_what_is_shown(report), *conclude(report), *conclude_significance(report)]
+    return "\n".join([table, "", *errors, *sentences]) + "\n"
 
 
 def align_lines(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:

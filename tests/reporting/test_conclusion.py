@@ -9,6 +9,7 @@ from asrdistill.reporting.comparisons import (
     conclude_significance,
     list_comparison_rows,
     tell_disagreements,
+    tell_what_is_shown,
 )
 from asrdistill.reporting.conclusion import conclude
 
@@ -80,12 +81,32 @@ def test_what_is_more_than_luck(
     assert sentence == f"WER in matched pairs (MAPSSWE, corrected for 3 pairs of systems): {told}"
 
 
+@pytest.mark.parametrize(
+    ("ensemble_errors", "student", "told"),
+    [
+        (130, (0.628, 129), "in frame accuracy better than one teacher, not told apart from the ensemble; "
+         "in WER better than one teacher, not told apart from the ensemble."),
+        (140, (0.617, 143), "in frame accuracy worse than the ensemble, not told apart from one teacher; "
+         "in WER not told apart from one teacher and the ensemble."),
+        (134, (0.5, 160), "in frame accuracy worse than one teacher and the ensemble; "
+         "in WER worse than one teacher and the ensemble."),
+    ],
+    ids=["significant", "not significant", "harmful"],
+)  # fmt: skip
+def test_the_first_sentence_says_what_is_shown(
+    report_of_test: Callable[..., dict[str, Any]], ensemble_errors: int, student: tuple[float, int], told: str
+) -> None:
+    """One teacher: 61.6% of frames, 144 errors; the ensemble has 63% of frames."""
+    report = report_of_test((0.63, ensemble_errors), student)
+    assert tell_what_is_shown(report) == f"On test the distilled model is, {told}"
+
+
 def test_controls_are_tested_against_the_student(report: dict[str, Any]) -> None:
     (sentence,) = conclude_significance(report)
     assert sentence.startswith("WER in matched pairs (MAPSSWE, corrected for 6 pairs of systems): ")
     assert sentence.count(" against ") == 4
     assert sentence.endswith(
-        "; the control, hard targets alone against the distilled model p = 0.412, not significant."
+        "; the control on hard targets alone against the distilled model p = 0.412, not significant."
     )
 
 
