@@ -15,6 +15,8 @@ import numpy as np
 SUMMING = {"contract", "reassoc", "nsz"}
 # Rows that a thread takes at a time.
 CHUNK = 64
+# Elements that are summed in float32; longer sums are put together in float64.
+PART = 512
 # Below it an exponential is no normal number.
 LEAST_EXPONENT = np.float32(-87)
 # Added to a small number, it leaves no room for a fraction.
@@ -104,7 +106,10 @@ def find_entropies(posteriors: np.ndarray) -> np.ndarray:
     """Of rows that sum to 1, float32 (L, P): float32 (L,), nats; of rows with what is no number, none."""
     entropies = np.empty(len(posteriors), np.float32)
     for row in numba.prange(len(posteriors)):
-        entropies[row] = -_sum_information(posteriors[row])
+        total = 0.0  # of parts: how many sums run side by side is the processor's, and so is their rounding
+        for start in range(0, posteriors.shape[1], PART):
+            total += _sum_information(posteriors[row, start : start + PART])
+        entropies[row] = -total
     return entropies
 
 
