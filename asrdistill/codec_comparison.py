@@ -88,6 +88,7 @@ class _Comparison:
         self.hard_weight = recipe.student.hard_weight[0]
         self.seeds = [recipe.student.seed + number for number in range(num_seeds)]
         self.training: dict[str, Any] = {
+            "version": 2,  # of what lies in a codec's folder
             "index_sha256": source.index["sha256"],
             "hard_weight": self.hard_weight,
             "temperature": recipe.student.temperature,

@@ -113,7 +113,7 @@ class ControlsConfig(Config):
     kinds: Annotated[tuple[ControlKind, ...], BeforeValidator(_as_tuple)] = Field(
         (),
         description="hard_targets: the student's own training on hard targets alone; label_smoothing: the "
-        "same, with smoothed targets; equal_compute: a teacher trained on as many frames as the student",
+        "same, with smoothed targets; equal_compute: a teacher's training on as many frames as the student",
     )
     num_seeds: int = Field(1, ge=1, description="models of each kind")
     label_smoothing: float = Field(

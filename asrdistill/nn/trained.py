@@ -29,6 +29,11 @@ class Trained:
         return [max(curve["dev_frame_accuracy"]) for curve in self.curves]
 
 
+def checkpoint_of(path: Path) -> Path:
+    """That of a stack whose weights will lie at a path."""
+    return path.with_suffix(".checkpoint.safetensors")
+
+
 def train_once(path: Path, names: Sequence[str], make_trainer: Callable[[Path], Trainer]) -> Trained:
     """Train a stack, unless that is done, and keep it.
 
@@ -38,7 +43,7 @@ def train_once(path: Path, names: Sequence[str], make_trainer: Callable[[Path], 
         names: of the members.
         make_trainer: of what is to be trained, given the path of its checkpoint.
     """
-    checkpoint = path.with_suffix(".checkpoint.safetensors")
+    checkpoint = checkpoint_of(path)
     if path.is_file():
         say(f"  {', '.join(names)}: trained already")
     else:

@@ -102,7 +102,7 @@ class Trainer:
         num_pdfs: of the targets.
         config: how to train.
         objective: towards what.
-        train_frames: with soft targets where a hard weight is below 1.
+        train_frames: with soft targets where a hard weight is below 1 and the objective does not smooth.
         dev_frames: decide when to stop.
         names: of the members, for people.
         seeds: initial weights and dropout, one for each member.

@@ -1,22 +1,27 @@
 """Single models trained without soft targets: what a distilled model has to be better than.
 
-hard_targets: the student's own training, perturbed views included, towards the hard targets alone.
+hard_targets: the student's own training, perturbed views included, towards the hard targets alone; without
+    frame weights, which are the ensemble's too.
 label_smoothing: the same, but a share of each hard target is divided equally among all tied states: a soft
     target that knows nothing of the frame (Szegedy et al. 2016, arXiv:1512.00567).
-equal_compute: the student's architecture trained like a teacher, but on as many frames as the student was:
-    what a single model makes of the same computation.
+equal_compute: the student's architecture trained like a teacher: what a single model makes of the same
+    computation.
+All are trained on as many frames as the student was, to the nearest epoch, and compute in its number format.
+Known difference: dev chooses the student's hard weight, while the smoothing is one value.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from asrdistill.experiment import Experiment, write_json
 from asrdistill.features.frame_store import FrameStore, list_store_files
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.nn.batches import POOL_FRAMES, Diversity
+from asrdistill.nn.checkpoint import load_model
 from asrdistill.nn.frames import FrameSource, LabelledFrames
+from asrdistill.nn.precision import name_precision
 from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import Objective, Trainer, TrainingConfig
 from asrdistill.recipe import ControlKind, Recipe
@@ -28,12 +33,13 @@ SETTINGS = (
     "student.training",
     "student.model",
     "student.seed",
-    "student.frame_weights",
     "teachers.model",
     "teachers.training",
 )
 READS = (
     "soft_targets/shards/index.json",
+    "student/model.safetensors",
+    "student/curves.json",
     *list_store_files(("train",)),
     "align/train.npy",
 )
@@ -64,17 +70,16 @@ def make_trainer(
     config, objective, pool_frames = recipe.student.training, Objective((1.0,) * len(seeds)), POOL_FRAMES
     train_frames: FrameSource
     if kind == "equal_compute":
-        train_frames = read_train_frames(experiment)
-        config = extend_training(recipe, shards, len(train_frames))
+        config, train_frames = recipe.teachers.training, read_train_frames(experiment)
     else:
-        train_frames, pool_frames = open_training_frames(shards, None, recipe.student.frame_weights)
+        train_frames, pool_frames = open_training_frames(shards, None)
     if kind == "label_smoothing":
         objective = Objective((1 - recipe.controls.label_smoothing,) * len(seeds), smooths=True)
     return Trainer(
         model_config=recipe.student_model,
         num_bins=shards.num_bins,
         num_pdfs=shards.num_pdfs,
-        config=config,
+        config=match_student(config, experiment, shards, len(train_frames)),
         objective=objective,
         train_frames=train_frames,
         dev_frames=shards.load("dev", None),
@@ -94,9 +99,25 @@ def read_train_frames(experiment: Experiment) -> LabelledFrames:
     return LabelledFrames(store.frames, store.starts, pdf_ids)
 
 
-def extend_training(recipe: Recipe, shards: ShardReader, num_frames: int) -> TrainingConfig:
-    """The teachers' training, for as many frames as the student is trained on, to the nearest epoch."""
+def match_student(
+    config: TrainingConfig, experiment: Experiment, shards: ShardReader, num_frames: int
+) -> TrainingConfig:
+    """A training of as many frames as the distilled model's, in its number format.
+
+    Args:
+        config: of the control, but for what is changed here.
+        experiment: with the student.
+        shards: that it was trained from.
+        num_frames: that the control sees in an epoch.
+    """
+    model, description = load_model(experiment.dir / "student/model.safetensors")
+    curves = json.loads((experiment.dir / "student/curves.json").read_text(encoding="utf-8"))
+    student_epochs = len(curves[description["chosen"]]["train_loss"])
     seen_an_epoch = sum(shard["num_frames"] for shard in shards.index["splits"]["train"])
-    num_epochs = max(1, round(recipe.student.training.num_epochs * seen_an_epoch / num_frames))
-    changed: dict[str, Any] = {"num_epochs": num_epochs, "patience": num_epochs}
-    return recipe.teachers.training.model_copy(update=changed)
+    num_epochs = max(1, round(student_epochs * seen_an_epoch / num_frames))
+    changed = {
+        "num_epochs": num_epochs,
+        "patience": num_epochs,
+        "precision": name_precision(model.compute_dtype),
+    }
+    return config.model_copy(update=changed)

@@ -12,7 +12,7 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
 from asrdistill.nn.precision import PrecisionChoice, name_precision
-from asrdistill.nn.trained import Trained, train_once
+from asrdistill.nn.trained import Trained, checkpoint_of, train_once
 from asrdistill.nn.training import Objective, Trainer
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, StudentConfig
@@ -169,8 +169,9 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
             "index_sha256": hash_file(shards_dir / "index.json"),
         }
         record, model_path = folder.dir / "student.json", folder.dir / "model.safetensors"
-        scratch = [path for name in (TUNING, SEEDS) for path in folder.dir.glob(f"{Path(name).stem}.*")]
-        ours = [path for path in (model_path, folder.dir / "curves.json") if path.is_file()] + scratch
+        stacks = [folder.dir / name for name in (TUNING, SEEDS)]
+        names = (model_path, folder.dir / "curves.json", *stacks, *map(checkpoint_of, stacks))
+        ours = [path for path in names if path.is_file()]
         if ours and not record.is_file():
             raise ExperimentError(f"{ours[0]}: not of a distill command; choose another folder with --out")
         if not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked:
@@ -182,6 +183,6 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
             say(f"{model_path} is there already, from the same shards and settings")
         else:
             distill(shards, config, model_config, folder.dir, folder.dir / "metrics")
-        for name in (TUNING, SEEDS):
-            (folder.dir / name).unlink(missing_ok=True)
+        for path in stacks:
+            path.unlink(missing_ok=True)
     return model_path
