@@ -9,11 +9,11 @@ from asrdistill.experiment import hash_file
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.pipeline import flatten_settings, open_experiment, refuse_unfinished
 from asrdistill.recipe import ControlKind, Recipe
-from asrdistill.scoring.comparison import Outcome, compare_pairs
+from asrdistill.scoring.comparison import MEASURES, Outcome, compare_pairs
 from asrdistill.scoring.outcomes import Outcomes
 
 # Of the recipe, by which nothing is computed.
-_UNIMPORTANT = ("name", "corpus.path")
+_UNIMPORTANT = ("name",)
 
 
 def compare_experiments(first_dir: Path, second_dir: Path) -> dict[str, Any]:
@@ -36,13 +36,14 @@ def compare_experiments(first_dir: Path, second_dir: Path) -> dict[str, Any]:
     _check_alike(first, second)
     is_same = first.targets_sha256 == second.targets_sha256
     names = [name for name in first.systems if name in second.systems]
-    pairs = compare_pairs([(first.read(name), second.read(name)) for name in names], first.outcomes.speech)
+    pairs = compare_pairs(
+        [(first.read(name), second.read(name)) for name in names],
+        first.outcomes.speech,
+        MEASURES if is_same else ("wer",),  # frames have other targets, phones other references
+    )
     for pair in pairs:
         pair["system"] = pair.pop("first")
         del pair["second"]
-        if not is_same:  # frames have other targets, phones other references
-            del pair["frame_accuracy"]
-            pair.pop("per", None)
     return {
         "first": first.describe(),
         "second": second.describe(),
@@ -100,6 +101,14 @@ def _check_alike(first: _Finished, second: _Finished) -> None:
             f"{first.dir} and {second.dir}: their test utterances come in another order; make the corpus of "
             "one of them again with --force prepare"
         )
+    for name, utterance in first.outcomes.utterances.items():
+        twin = second.outcomes.utterances[name]
+        if (utterance.speaker, utterance.duration) != (twin.speaker, twin.duration):
+            raise ContractError(
+                f"utterance {name}: {utterance.duration:.3f} s of speaker {utterance.speaker} in "
+                f"{first.dir}, {twin.duration:.3f} s of speaker {twin.speaker} in {second.dir}; expected the "
+                "same recording: compare experiments on one corpus"
+            )
     for name, words in one.items():
         if words != other[name]:
             raise ContractError(

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from asrdistill.reporting.comparisons import MEASURES, SIGNIFICANT, list_columns, list_difference_cells
+from asrdistill.reporting.comparisons import (
+    HOPEFUL,
+    MEASURES,
+    PARTED,
+    is_shown,
+    list_columns,
+    list_difference_cells,
+)
 from asrdistill.reporting.table import align_lines
 
 MOST_SETTINGS = 20
@@ -46,7 +53,9 @@ def _explain(compared: Mapping[str, Any]) -> str:
     sentences = [
         f"In brackets 95% intervals, by bootstrap over the {compared['num_blocks']} {compared['block']}s of "
         f"test. Corrected: for {len(compared['pairs'])} pairs (Holm). Of teachers, students and controls the "
-        "first seed is compared: what seeds alone make of a difference, each report's ± tells."
+        "first seed is compared: what seeds alone make of a difference, each report's ± tells. McNemar's test "
+        f"takes frames for independent and is far too hopeful. {PARTED}: paired and unpaired interval disagree; "
+        f"{HOPEFUL}: significant, but the interval over speakers holds 0."
     ]
     if not compared["same_targets"]:
         sentences.append("Frames and phones are not compared: the experiments are aligned differently.")
@@ -61,6 +70,9 @@ def _conclude(pairs: list[Mapping[str, Any]], measure: str) -> str:
         if measure in pair:
             better = turned * pair[measure]["difference"] > 0
             verdict = f"A is {'better' if better else 'worse'}"
-            is_sure = pair[measure]["p_corrected"] < SIGNIFICANT
+            is_sure = is_shown(pair[measure], measure)
             told.append(f"{pair['system']} {verdict if is_sure else 'no significant difference'}")
-    return f"{name[0].upper()}{name[1:]} ({test}): {'; '.join(told)}."
+    how = (
+        "interval over speakers" if measure == "frame_accuracy" else f"{test}, and the interval over speakers"
+    )
+    return f"{name[0].upper()}{name[1:]} ({how}): {'; '.join(told)}."

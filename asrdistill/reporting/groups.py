@@ -13,7 +13,7 @@ from asrdistill.reporting.report import NOT_MEASURED
 _NAMES = {"baseline": "one teacher"}
 NOTE = (
     "Errors of a group are summed over its utterances; frames: frame accuracy. A group of few speakers says "
-    "little about others."
+    "little about others. Of several seeds the first is told."
 )
 CONFUSION_COLUMNS = ("substituted", "times", "deleted", "times", "inserted", "times")
 CONFUSION_NOTE = (

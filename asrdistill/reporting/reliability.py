@@ -28,7 +28,8 @@ NOTE = (
     f"over-confident. Pale marks are bins of fewer than {FEW_FRAMES} frames; bins without any are left out. "
     "The expected calibration error (ECE) is the mean distance from the diagonal over all frames; "
     "over-confidence is mean confidence minus accuracy; NLL is the mean negative log posterior of the hard "
-    "target. Targets are those of the forced alignment, errors at phone boundaries included."
+    "target. Targets are those of the forced alignment, errors at phone boundaries included. Of "
+    "several seeds the first is told."
 )
 COLUMNS = ("system", "ECE (%)", "over-confidence (%)", "NLL (nats)")
 _NAMES = {"baseline": "one teacher"}

@@ -3,6 +3,7 @@
 Shapes: U utterances, N frames with a hard target, M teachers, S students.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,6 +23,7 @@ from asrdistill.scoring.significance import (
 
 # What is recognised, by the name of its error rate in report.json.
 RATES = ("wer", "per")
+MEASURES = ("frame_accuracy", *RATES)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,15 @@ class ScoredSpeech:
         return len(set(self.blocks))
 
 
-def compare_pairs(pairs: Iterable[tuple[Outcome, Outcome]], speech: ScoredSpeech) -> list[dict[str, Any]]:
+def compare_pairs(
+    pairs: Iterable[tuple[Outcome, Outcome]], speech: ScoredSpeech, measures: Sequence[str] = MEASURES
+) -> list[dict[str, Any]]:
     """Pairs of systems: differences on test, first less second, and whether they are more than luck.
+
+    Args:
+        pairs: of systems.
+        speech: the test utterances.
+        measures: those that are compared: frames and phones only of systems with the same targets.
 
     Returns:
         Of each pair `first`, `second`, and of `frame_accuracy`, `wer` and `per` the `difference`, its `ci95`
@@ -85,8 +94,8 @@ def compare_pairs(pairs: Iterable[tuple[Outcome, Outcome]], speech: ScoredSpeech
         `only_first` and `only_second`, of words and phones MAPSSWE's `num_segments` and `z`; of all `p_value`
         and, for all pairs, `p_corrected`.
     """
-    compared = [_compare(first, second, speech) for first, second in pairs]
-    for measure in ("frame_accuracy", *RATES):
+    compared = [_compare(first, second, speech, measures) for first, second in pairs]
+    for measure in measures:
         found = [pair[measure] for pair in compared if measure in pair]
         corrected = adjust_p_values([one["p_value"] for one in found])
         for one, p_value in zip(found, corrected, strict=True):
@@ -99,17 +108,16 @@ def list_pairs(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     return list(combinations(outcomes, 2))
 
 
-def _compare(first: Outcome, second: Outcome, speech: ScoredSpeech) -> dict[str, Any]:
-    # More frames right are fewer wrong: of accuracies the order is turned.
-    frames = _find_difference(second.wrong_frames, first.wrong_frames, speech.num_frames, speech.blocks)
-    by_frame = compare_frames(first.correct, second.correct)
-    found: dict[str, Any] = {
-        "first": first.name,
-        "second": second.name,
-        "frame_accuracy": {**frames, **vars(by_frame)},
-    }
+def _compare(
+    first: Outcome, second: Outcome, speech: ScoredSpeech, measures: Sequence[str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"first": first.name, "second": second.name}
+    if "frame_accuracy" in measures:
+        # More frames right are fewer wrong: of accuracies the order is turned.
+        frames = _find_difference(second.wrong_frames, first.wrong_frames, speech.num_frames, speech.blocks)
+        found["frame_accuracy"] = {**frames, **vars(compare_frames(first.correct, second.correct))}
     for rate in RATES:
-        if rate in first.recognised and rate in second.recognised:
+        if rate in measures and rate in first.recognised and rate in second.recognised:
             one, other = first.recognised[rate], second.recognised[rate]
             matched = compare_segments(one.alignments, other.alignments)
             found[rate] = {
@@ -164,8 +172,8 @@ def bootstrap_transfer(
 ) -> tuple[float, float] | None:
     """Interval of (student - baseline) / (ensemble - baseline), by draws of speakers, teachers, students.
 
-    Baseline and student are means over seeds. Of one student alone nothing is known of its seed: what that
-    adds is left out then.
+    Baseline and student are means over seeds; the ensemble is held as it is. Of one student alone nothing is
+    known of its seed: what that adds is left out then.
 
     Args:
         teachers: (M, U) errors of each.
@@ -195,8 +203,16 @@ def bootstrap_transfer(
 
 
 def _draw_mean(rng: np.random.Generator, errors: np.ndarray) -> np.ndarray:
-    """Mean of as many models as there are, drawn with replacement: of errors (draws, models), (draws,)."""
+    """Mean of as many models as there are, drawn with replacement: of errors (draws, models), (draws,).
+
+    Deviations are stretched: those of a mean over draws from n models are too small by the root of (n - 1) / n.
+    """
     num_models = errors.shape[1]
+    if num_models == 1:
+        return errors[:, 0]
     shares = rng.multinomial(num_models, np.full(num_models, 1 / num_models), len(errors))
-    means: np.ndarray = (errors * shares).sum(1) / num_models
-    return means
+    mean = errors.mean(1)
+    stretched: np.ndarray = mean + ((errors * shares).sum(1) / num_models - mean) * math.sqrt(
+        num_models / (num_models - 1)
+    )
+    return stretched

@@ -1,5 +1,7 @@
 """Pairs of systems, and the interval of the transfer: by hand, and what it promises by simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,16 @@ def test_differences_are_first_less_second() -> None:
         assert all(pair[rate]["p_corrected"] == 1 for pair in compared)  # nothing varies
 
 
+def test_other_alignments_leave_words_to_compare() -> None:
+    """Frames and phones of two alignments differ in number."""
+    first, second = make_outcome("a", 40, "CCSS"), make_outcome("b", 30, "CCSC")
+    odd = RecognisedSpeech(np.zeros(30, np.int64), ["CCCCCC"] * 30)
+    second = replace(second, correct=second.correct[:-7], recognised={**second.recognised, "per": odd})
+    (pair,) = compare_pairs([(first, second)], SPEECH, ("wer",))
+    assert pair.keys() == {"first", "second", "wer"}
+    assert pair["wer"]["difference"] == pytest.approx(0.25)
+
+
 def test_without_words_frames_are_compared_alone() -> None:
     (pair,) = compare_pairs([(make_outcome("a", 40, None), make_outcome("b", 30, None))], SPEECH)
     assert not {"wer", "per"} & pair.keys()
@@ -55,14 +67,15 @@ def test_an_interval_of_a_transfer_is_around_it() -> None:
     """Teachers make 40 and 42 errors, ensemble 30, student 32: of one teacher's lead 8 of 10, or 10 of 12."""
     teachers = np.stack([np.full(30, 40), np.full(30, 42)])
     found = bootstrap_transfer(teachers, np.full(30, 30), np.full((1, 30), 32), SPEAKERS)
-    assert found == pytest.approx((8 / 10, 10 / 12))
+    low, high = (41 - 2**0.5, 41 + 2**0.5)  # of two draws of two, stretched
+    assert found == pytest.approx(((low - 32) / (low - 30), (high - 32) / (high - 30)))
 
 
 def test_students_differ_like_teachers() -> None:
     """Teachers make 40 errors, ensemble 30, students 32 and 36: a quarter of draws has one twice."""
     students = np.stack([np.full(30, 32), np.full(30, 36)])
     found = bootstrap_transfer(np.full((3, 30), 40), np.full(30, 30), students, SPEAKERS)
-    assert found == pytest.approx((0.4, 0.8))
+    assert found == pytest.approx((0.6 - 0.2 * 2**0.5, 0.6 + 0.2 * 2**0.5))
 
 
 def test_a_gain_that_may_be_none_leaves_no_interval() -> None:
