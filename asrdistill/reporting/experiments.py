@@ -53,9 +53,9 @@ def _explain(compared: Mapping[str, Any]) -> str:
     sentences = [
         f"In brackets 95% intervals, by bootstrap over the {compared['num_blocks']} {compared['block']}s of "
         f"test. Corrected: for {len(compared['pairs'])} pairs (Holm). Of teachers, students and controls the "
-        "first seed is compared: what seeds alone make of a difference, each report's ± tells. McNemar's test "
-        f"takes frames for independent and is far too hopeful. {PARTED}: paired and unpaired interval disagree; "
-        f"{HOPEFUL}: significant, but the interval over speakers holds 0."
+        "first seed is compared: what seeds alone make of a difference, each report's ± tells. McNemar's "
+        f"test takes frames for independent and is far too hopeful. {PARTED}: paired and unpaired interval "
+        f"disagree; {HOPEFUL}: significant, but the interval over speakers holds 0."
     ]
     if not compared["same_targets"]:
         sentences.append("Frames and phones are not compared: the experiments are aligned differently.")

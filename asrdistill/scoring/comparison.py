@@ -205,7 +205,7 @@ def bootstrap_transfer(
 def _draw_mean(rng: np.random.Generator, errors: np.ndarray) -> np.ndarray:
     """Mean of as many models as there are, drawn with replacement: of errors (draws, models), (draws,).
 
-    Deviations are stretched: those of a mean over draws from n models are too small by the root of (n - 1) / n.
+    Deviations are stretched: draws from n models deviate too little, by the root of (n - 1) / n.
     """
     num_models = errors.shape[1]
     if num_models == 1:
