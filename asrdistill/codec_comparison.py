@@ -157,7 +157,7 @@ class _Comparison:
             scorer.score(NetworkSystem(f"seed_{seed}", model.select_members([member]), scorer.log_priors))
             for member, seed in enumerate(self.seeds)
         ]
-        wanted = ("frame_accuracy", "wer")
+        wanted = ("frame_accuracy", "wer", "per")
         return [{key: system[key] for key in wanted if key in system} for system in scored]
 
 

@@ -8,7 +8,8 @@ from asrdistill.errors import ContractError
 from asrdistill.experiment import hash_file
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.pipeline import flatten_settings, open_experiment, refuse_unfinished
-from asrdistill.recipe import ControlKind, Recipe
+from asrdistill.recipe import Recipe
+from asrdistill.reporting.report import CONTROLS
 from asrdistill.scoring.comparison import MEASURES, Outcome, compare_pairs
 from asrdistill.scoring.outcomes import Outcomes
 
@@ -59,7 +60,7 @@ class _Finished:
     """A finished experiment.
 
     Attributes:
-        systems: name in report.json -> name in the score stage, of the first of its seeds.
+        systems: what it is called -> name in the score stage, of the first of its seeds.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +74,7 @@ class _Finished:
             "one teacher": "teacher_00",
             "ensemble": "ensemble",
             "distilled": f"student_{student['chosen']:02d}",
-            **{_name(kind): f"{kind}_00" for kind in self.recipe.controls.kinds},
+            **{CONTROLS[kind]: f"{kind}_00" for kind in self.recipe.controls.kinds},
             "GMM-HMM": "aligner",
         }
 
@@ -82,10 +83,6 @@ class _Finished:
 
     def describe(self) -> dict[str, Any]:
         return {"dir": str(self.dir), "recipe": self.recipe.name}
-
-
-def _name(kind: ControlKind) -> str:
-    return f"control, {kind.replace('_', ' ')}"
 
 
 def _check_alike(first: _Finished, second: _Finished) -> None:

@@ -25,8 +25,8 @@ def test_an_experiment_does_not_differ_from_itself(
     assert "Their settings are the same." in outcome.stdout
     compared = json.loads(out.read_text(encoding="utf-8"))
     assert [pair["system"] for pair in compared["pairs"]] == [
-        "one teacher", "ensemble", "distilled", "control, hard targets", "control, label smoothing",
-        "control, equal compute", "GMM-HMM",
+        "one teacher", "ensemble", "distilled", "control on hard targets alone",
+        "control with label smoothing", "control of equal compute", "GMM-HMM",
     ]  # fmt: skip
     for pair in compared["pairs"]:
         for measure in ("frame_accuracy", "wer", "per"):

@@ -7,13 +7,16 @@ Shapes: N frames of F bins, U utterances, P pdf-ids; of a batch M members, B fra
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from asrdistill.features.context import gather_windows
+from asrdistill.features.frame_store import FrameStore
 from asrdistill.features.perturbation import PerturbationConfig, perturb
+from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.soft_targets import SoftRows, SoftTargets
@@ -203,3 +206,10 @@ class LabelledFrames:
 
 def _join(array: np.ndarray, spans: list[slice]) -> np.ndarray:
     return np.concatenate([array[span] for span in spans]) if spans else array[:0]
+
+
+def read_labelled_frames(features_dir: Path, align_dir: Path, split: str) -> LabelledFrames:
+    """The frames of a split with their hard targets, memory-mapped, from frame store and alignment."""
+    store = FrameStore(features_dir, split)
+    pdf_ids = read_pdf_ids(align_dir, split, store.num_frames)
+    return LabelledFrames(store.frames, store.starts, pdf_ids)

@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asrdistill.reporting.report import name_system
+from asrdistill.reporting.report import MEASURES, SINGLE, name_system
 
-# Of each measure, by its name in report.json: what it is called, its test, and what that test counts.
-MEASURES = {
-    "frame_accuracy": ("frame accuracy", "McNemar", "alone right"),
-    "wer": ("WER", "MAPSSWE", "segments"),
-    "per": ("PER", "MAPSSWE", "segments"),
+# Of each measure its test, and what that counts.
+TESTS = {
+    "frame_accuracy": ("McNemar", "alone right"),
+    "wer": ("MAPSSWE", "segments"),
+    "per": ("MAPSSWE", "segments"),
 }
 SIGNIFICANT = 0.05
 SMALLEST_PRINTED = 0.001
 # Of fewer an interval by bootstrap is too narrow by far.
 FEW_BLOCKS = 8
 _NOT_TOLD = "not told apart from"
-ONE_TEACHER = "teacher_00"
-_LABELS = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble"}
 # Marks: paired and unpaired interval disagree; the test is significant, the interval over speakers holds 0.
 PARTED, HOPEFUL = "†", "‡"
 
@@ -45,8 +43,15 @@ def list_measures(report: Mapping[str, Any]) -> list[str]:
 
 def list_columns(measure: str) -> tuple[str, ...]:
     """Headings of a measure's table."""
-    name, test, counted = MEASURES[measure]
-    return ("first less second", f"{name} (points)", "unpaired", counted, f"p of {test}", "corrected")
+    test, counted = TESTS[measure]
+    return (
+        "first less second",
+        f"{MEASURES[measure]} (points)",
+        "unpaired",
+        counted,
+        f"p of {test}",
+        "corrected",
+    )
 
 
 def list_comparison_rows(report: Mapping[str, Any], measure: str) -> list[tuple[str, ...]]:
@@ -68,21 +73,15 @@ def list_difference_cells(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def conclude_significance(report: Mapping[str, Any]) -> list[str]:
     """Which differences in WER between teacher, ensemble, student and its controls are more than luck."""
-    named = {ONE_TEACHER: "one teacher", "ensemble": "the ensemble", "distilled": "the distilled model"}
-    controls = {
-        name: f"the {label_system(report, name)}" for name in report["systems"] if name.startswith("control_")
-    }
     pairs = [
         pair
         for pair in report["comparisons"]["pairs"]
-        if "wer" in pair
-        and (pair["second"] in named or (pair["first"] == "distilled" and pair["second"] in controls))
+        if "wer" in pair and (pair["first"] == "distilled" or not pair["second"].startswith("control_"))
     ]
-    named |= controls
     if not pairs:
         return []
     findings = [
-        f"{named[pair['second']]} against {named[pair['first']]} "
+        f"{_name_in_text(report, pair['second'])} against {_name_in_text(report, pair['first'])} "
         f"p {_relate(pair['wer']['p_corrected'])}{_judge(pair['wer'])}"
         for pair in pairs
     ]
@@ -95,7 +94,7 @@ def conclude_significance(report: Mapping[str, Any]) -> list[str]:
 def tell_what_is_shown(report: Mapping[str, Any]) -> str:
     """In one sentence, what the distilled model is shown to be better or worse than on test, and what not."""
     clauses = [
-        f"in {MEASURES[measure][0]} {_sort_out(report, measure)}"
+        f"in {MEASURES[measure]} {_sort_out(report, measure)}"
         for measure in ("frame_accuracy", "wer")
         if measure in list_measures(report)
     ]
@@ -126,7 +125,7 @@ def _sort_out(report: Mapping[str, Any], measure: str) -> str:
             # Of error rates less is better; differences are first less second.
             gain = found["difference"] * (1 if is_first else -1) * (1 if measure == "frame_accuracy" else -1)
             kind = ("better than" if gain > 0 else "worse than") if is_shown(found, measure) else _NOT_TOLD
-            kinds[kind].append(_LABELS.get(other) or f"the {label_system(report, other)}")
+            kinds[kind].append(_name_in_text(report, other))
     return ", ".join(f"{kind} {_list_names(names)}" for kind, names in kinds.items() if names)
 
 
@@ -170,9 +169,15 @@ def _name(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
 
 def label_system(report: Mapping[str, Any], name: str) -> str:
     """What one of the systems compared is called."""
-    if name in (ONE_TEACHER, "baseline"):
-        return "one teacher"
+    if name in SINGLE:
+        return SINGLE[name]
     return name if name in ("ensemble", "distilled") else name_system(report["systems"][name])
+
+
+def _name_in_text(report: Mapping[str, Any], name: str) -> str:
+    if name == "distilled":
+        return "the distilled model"
+    return SINGLE.get(name) or f"the {label_system(report, name)}"
 
 
 def _points(rate: float) -> str:

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asrdistill.reporting.report import RATES, ROUNDING, has_words
+from asrdistill.reporting.report import MEASURES, ROUNDING, has_words
+from asrdistill.scoring.comparison import RATES
 
 NO_WORDS = (
     "No words were decoded: the targets are pdf-ids of another system, whose phones are not known here, so "
     "there is no word error rate."
 )
-# By their names in report.json.
-MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER", "per": "PER"}
 # What a control did instead.
 _WITHOUT = {
     "hard_targets": "its own training on hard targets alone",

@@ -5,12 +5,13 @@ from typing import Any
 
 from asrdistill.reporting.comparisons import (
     HOPEFUL,
-    MEASURES,
     PARTED,
+    TESTS,
     is_shown,
     list_columns,
     list_difference_cells,
 )
+from asrdistill.reporting.report import MEASURES
 from asrdistill.reporting.table import align_lines
 
 MOST_SETTINGS = 20
@@ -63,7 +64,7 @@ def _explain(compared: Mapping[str, Any]) -> str:
 
 
 def _conclude(pairs: list[Mapping[str, Any]], measure: str) -> str:
-    name, test, _ = MEASURES[measure]
+    name, test = MEASURES[measure], TESTS[measure][0]
     turned = 1 if measure == "frame_accuracy" else -1
     told = []
     for pair in pairs:

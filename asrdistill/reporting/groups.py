@@ -8,9 +8,8 @@ scoring/speaker_groups.py has them, alike but for "wer" and "frame_accuracy" in 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asrdistill.reporting.report import NOT_MEASURED
+from asrdistill.reporting.report import NOT_MEASURED, SINGLE
 
-_NAMES = {"baseline": "one teacher"}
 NOTE = (
     "Errors of a group are summed over its utterances; frames: frame accuracy. A group of few speakers says "
     "little about others. Of several seeds the first is told."
@@ -26,7 +25,7 @@ Groups = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def list_columns(groups: Groups) -> tuple[str, ...]:
     """Headings of the table."""
-    names = [_NAMES.get(name, name) for name in groups]
+    names = [SINGLE.get(name, name) for name in groups]
     measures = [f"{measure}, {name} (%)" for measure in ("WER", "frames") for name in names]
     return ("group", "speakers", "utterances", "words", *measures)
 

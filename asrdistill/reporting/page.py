@@ -26,6 +26,7 @@ from asrdistill.reporting.learning_curves import (
     draw_teacher_loss,
 )
 from asrdistill.reporting.markdown import dump_settings, format_value
+from asrdistill.reporting.report import SINGLE
 from asrdistill.reporting.svg import Ink
 from asrdistill.reporting.tuning_grid import TuningGrid, common_wer_range, draw_tuning
 
@@ -121,7 +122,7 @@ def _draw_tuning(grids: Sequence[TuningGrid]) -> list[Figure]:
 
 
 def _tuning_caption(grid: TuningGrid) -> str:
-    name = {"baseline": "one teacher"}.get(grid.system, grid.system)
+    name = SINGLE.get(grid.system, grid.system)
     scale, penalty = grid.chosen
     caption = f"Dev WER (%) of {name}: acoustic scale {scale:g} and insertion penalty {penalty:g} were chosen"
     if grid.weights_on_edge:

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from asrdistill.reporting.report import SINGLE
 from asrdistill.reporting.svg import Ink, drawing_style, to_svg
 
 SIZE_IN = (3.7, 3.4)
@@ -32,7 +33,6 @@ NOTE = (
     "several seeds the first is told."
 )
 COLUMNS = ("system", "ECE (%)", "over-confidence (%)", "NLL (nats)")
-_NAMES = {"baseline": "one teacher"}
 _DRAWN = {
     "baseline": ("o", Ink.BASELINE),
     "ensemble": ("s", Ink.ENSEMBLE),
@@ -47,7 +47,7 @@ def list_reliability_rows(systems: Reliability) -> list[tuple[str, str, str, str
     """A row a system, as `COLUMNS` calls them."""
     return [
         (
-            _NAMES.get(name, name),
+            SINGLE.get(name, name),
             f"{100 * system['ece']:.2f}",
             f"{100 * system['overconfidence']:+.2f}",
             f"{system['nll']:.3f}",
@@ -79,7 +79,7 @@ def _draw_system(axes: Axes, name: str, system: Mapping[str, Any]) -> None:
     mark, ink = _DRAWN[name]
     used = [found for found in system["bins"] if found["frames"]]
     confidences, accuracies = ([100 * found[key] for found in used] for key in ("confidence", "accuracy"))
-    label = f"{_NAMES.get(name, name)}, ECE {100 * system['ece']:.1f}%"
+    label = f"{SINGLE.get(name, name)}, ECE {100 * system['ece']:.1f}%"
     axes.plot(confidences, accuracies, color=ink, linewidth=1, alpha=0.5)
     # In the legend stands a mark of full strength, also where all bins are pale.
     axes.plot([], [], mark, color=ink, markersize=5, label=label)

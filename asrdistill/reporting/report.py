@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from asrdistill.scoring.comparison import RATES
+
 System = Mapping[str, Any]
 
 SCHEMA = 6
@@ -27,7 +29,10 @@ ROUNDING = 1e-9
 """Rates (0 to 1) that differ by less are equal: what a mean of ten leaves behind."""
 NOT_MEASURED = "–"
 ERROR_KEYS = ("wer", "errors", "words", "ins", "del", "sub", "ser")
-RATES = ("wer", "per")
+MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER", "per": "PER"}
+"""What is measured, by its name in report.json."""
+SINGLE = {"baseline": "one teacher", "teacher_00": "one teacher"}
+"""What stands for the baseline where a single model is looked at."""
 CONTROLS = {
     "hard_targets": "control on hard targets alone",
     "label_smoothing": "control with label smoothing",

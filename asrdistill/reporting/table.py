@@ -6,7 +6,8 @@ from typing import Any
 
 from asrdistill.reporting.comparisons import conclude_significance, tell_what_is_shown
 from asrdistill.reporting.conclusion import conclude
-from asrdistill.reporting.report import NOT_MEASURED, RATES, compute_transfer, name_system
+from asrdistill.reporting.report import MEASURES, NOT_MEASURED, compute_transfer, name_system
+from asrdistill.scoring.comparison import RATES
 
 HINTON_HARD_WEIGHT = 0.5
 HINTON_SOURCE = "Hinton, Vinyals & Dean (2015), arXiv:1503.02531, table 1"
@@ -84,7 +85,7 @@ def list_transfer_rows(report: Mapping[str, Any]) -> list[TransferRow]:
             transfer = compute_transfer(baseline, ensemble, student)
         else:
             continue
-        shares = (_share(transfer.get(measure)) for measure in ("frame_accuracy", *RATES))
+        shares = (_share(transfer.get(measure)) for measure in MEASURES)
         rows.append(TransferRow(f"transfer, hard weight {student['hard_weight']:g}", *shares))
     return rows
 

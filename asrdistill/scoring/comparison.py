@@ -14,7 +14,6 @@ import numpy as np
 from asrdistill.scoring.significance import (
     adjust_p_values,
     bootstrap_difference,
-    bootstrap_unpaired_difference,
     compare_frames,
     compare_segments,
     draw_blocks,
@@ -135,7 +134,7 @@ def _find_difference(
     return {
         "difference": float((first.sum() - second.sum()) / sizes.sum()),
         "ci95": list(bootstrap_difference(first, second, sizes, speakers)),
-        "unpaired_ci95": list(bootstrap_unpaired_difference(first, second, sizes, speakers)),
+        "unpaired_ci95": list(bootstrap_difference(first, second, sizes, speakers, is_paired=False)),
     }
 
 

@@ -8,7 +8,6 @@ whether silence counts. Expected effect: silence is easier than speech, so recor
 higher, and accuracies compare only on the same frames and the same alignment.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +34,6 @@ class FrameAccuracy:
 
     def __add__(self, other: "FrameAccuracy") -> "FrameAccuracy":
         return FrameAccuracy(self.correct + other.correct, self.frames + other.frames)
-
-
-def sum_frames(counts: Iterable[FrameAccuracy]) -> FrameAccuracy:
-    """Those of all utterances."""
-    return sum(counts, FrameAccuracy(0, 0))
 
 
 def count_frames(log_posteriors: np.ndarray, pdf_ids: np.ndarray) -> FrameAccuracy:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Outcomes:
     def __init__(self, experiment_dir: Path) -> None:
         """Read what all systems share."""
         self._dir = experiment_dir / "score"
+        self._outcomes: dict[str, Outcome] = {}
         known = {u.id: u for u in read_manifest(experiment_dir / "prepare/manifests/test.jsonl")}
         counted: dict[str, Any] = json.loads((self._dir / "test_frames.json").read_text(encoding="utf-8"))
         self.utterances: dict[str, Utterance] = {name: known[name] for name in counted["utterances"]}
@@ -64,11 +66,16 @@ class Outcomes:
 
     def read(self, system: str, name: str | None = None) -> Outcome:
         """That of one system, such as `teacher_00`; under another name, if one is given."""
+        if system not in self._outcomes:
+            self._outcomes[system] = self._read_outcome(system)
+        return replace(self._outcomes[system], name=name or system)
+
+    def _read_outcome(self, system: str) -> Outcome:
         bits = np.load(self._dir / "systems" / f"{system}.test_frames.npy", allow_pickle=False)
         correct = np.unpackbits(bits, count=int(self._ends[-1])).astype(bool)
         counts = np.diff(np.concatenate([[0], np.cumsum(correct)])[self._ends])
         recognised = {rate: self._align(hypotheses, rate) for rate, hypotheses in self._read(system).items()}
-        return Outcome(name or system, correct, self.speech.num_frames - counts, recognised)
+        return Outcome(system, correct, self.speech.num_frames - counts, recognised)
 
     def read_words(self, system: str) -> Transcripts | None:
         """What a system understood of each utterance; None where no words were decoded."""

@@ -210,7 +210,7 @@ class Scorer:
             described[tuning] = describe_tuning(found.tuning)
             if task is self.words:
                 described["incomplete"] = found.incomplete
-            said.append(f"{str(found.errors).replace('WER', rate.upper())} ({_say_weights(found.tuning)})")
+            said.append(f"{found.errors.print(rate.upper())} ({_say_weights(found.tuning)})")
         say(f"  {system.name}: {'; '.join(said)}")
         return described
 

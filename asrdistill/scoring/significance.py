@@ -103,6 +103,7 @@ def bootstrap_difference(
     confidence: float = 0.95,
     num_draws: int = NUM_DRAWS,
     seed: int = 0,
+    is_paired: bool = True,
 ) -> tuple[float, float]:
     """Interval of the difference between two error rates, from draws of whole speakers.
 
@@ -114,30 +115,19 @@ def bootstrap_difference(
         confidence: of the interval.
         num_draws: of as many speakers as there are, with replacement.
         seed: of the draws.
+        is_paired: whether both systems are tested on the same draw. Otherwise each has speakers of its own,
+            as in two papers: a wider interval, for speakers hard for one system are hard for the other.
 
     Returns:
         Lower and upper end of first less second, fractions; the percentile interval.
     """
-    return _find_ends(_draw_rates(np.asarray(first) - second, sizes, speakers, num_draws, seed), confidence)
-
-
-def bootstrap_unpaired_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    sizes: np.ndarray,
-    speakers: Sequence[str],
-    confidence: float = 0.95,
-    num_draws: int = NUM_DRAWS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The same as if each system had been tested on speakers of its own: what two papers can be compared by.
-
-    Arguments and result are those of `bootstrap_difference`. Speakers that are hard for one system are hard
-    for the other: the interval is wider, where both are tested on the same speakers wider than need be.
-    """
-    rates = _draw_rates(first, sizes, speakers, num_draws, seed)
-    others = _draw_rates(second, sizes, speakers, num_draws, seed + 1)
-    return _find_ends(rates - others, confidence)
+    if is_paired:
+        drawn = _draw_rates(np.asarray(first) - second, sizes, speakers, num_draws, seed)
+    else:
+        drawn = _draw_rates(first, sizes, speakers, num_draws, seed)
+        drawn = drawn - _draw_rates(second, sizes, speakers, num_draws, seed + 1)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _draw_rates(
@@ -150,11 +140,6 @@ def _draw_rates(
     drawn = sum_draws(draw_blocks(len(of_blocks), num_draws, seed), of_blocks)
     rates: np.ndarray = drawn[:, 0] / drawn[:, 1]
     return rates
-
-
-def _find_ends(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from asrdistill.errors import ContractError
 # "Longitudinal study of ASR performance on ageing voices", Interspeech).
 AGE_GROUPS = ((0.0, "under 13"), (13.0, "13 to 17"), (18.0, "18 to 59"), (60.0, "60 and above"))
 UNKNOWN = "unknown"
-COLUMNS = ("group", "speakers", "utterances", "words", "WER (%)", "frame accuracy (%)")
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,6 @@ class GroupScore:
     words: int
     wer: float | None
     frame_accuracy: float | None
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The row as text, as `COLUMNS` calls it."""
-        numbers = (self.num_speakers, self.num_utterances, self.words)
-        shares = ("–" if share is None else f"{100 * share:.2f}" for share in (self.wer, self.frame_accuracy))
-        return (self.group, *(f"{number:,}" for number in numbers), *shares)
 
 
 def score_groups(utterances: Sequence[Utterance], counts: UtteranceCounts) -> list[GroupScore]:

@@ -75,9 +75,12 @@ class WordErrors:
         return self.sentence_errors / self.num_sentences
 
     def __str__(self) -> str:
-        """Kaldi's line."""
+        return self.print("WER")
+
+    def print(self, rate: str) -> str:
+        """Kaldi's line, of words ("WER") or of what else was counted."""
         return (
-            f"%WER {100 * self.wer:.2f} [ {self.errors} / {self.words}, "
+            f"%{rate} {100 * self.wer:.2f} [ {self.errors} / {self.words}, "
             f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub ]"
         )
 

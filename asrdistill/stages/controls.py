@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from asrdistill.experiment import Experiment, write_json
-from asrdistill.features.frame_store import FrameStore, list_store_files
-from asrdistill.hmm.alignment import read_pdf_ids
+from asrdistill.features.frame_store import list_store_files
 from asrdistill.nn.batches import POOL_FRAMES, Diversity
 from asrdistill.nn.checkpoint import load_model
-from asrdistill.nn.frames import FrameSource, LabelledFrames
+from asrdistill.nn.frames import FrameSource, read_labelled_frames
 from asrdistill.nn.precision import name_precision
 from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import Objective, Trainer, TrainingConfig
@@ -70,7 +69,9 @@ def make_trainer(
     config, objective, pool_frames = recipe.student.training, Objective((1.0,) * len(seeds)), POOL_FRAMES
     train_frames: FrameSource
     if kind == "equal_compute":
-        config, train_frames = recipe.teachers.training, read_train_frames(experiment)
+        config = recipe.teachers.training
+        features_dir, align_dir = experiment.stage_dir("features"), experiment.stage_dir("align")
+        train_frames = read_labelled_frames(features_dir, align_dir, "train")
     else:
         train_frames, pool_frames = open_training_frames(shards, None)
     if kind == "label_smoothing":
@@ -90,13 +91,6 @@ def make_trainer(
         metrics_dir=experiment.metrics_dir("controls") / kind,
         pool_frames=pool_frames,
     )
-
-
-def read_train_frames(experiment: Experiment) -> LabelledFrames:
-    """The training split with its hard targets, as the teachers had it."""
-    store = FrameStore(experiment.stage_dir("features"), "train")
-    pdf_ids = read_pdf_ids(experiment.stage_dir("align"), "train", store.num_frames)
-    return LabelledFrames(store.frames, store.starts, pdf_ids)
 
 
 def match_student(

@@ -1,12 +1,11 @@
 """Frames and alignments to an ensemble: models that differ in seed, or in how they see the data."""
 
 from asrdistill.experiment import Experiment, write_json
-from asrdistill.features.frame_store import FrameStore, list_store_files
-from asrdistill.hmm.alignment import read_pdf_ids
+from asrdistill.features.frame_store import list_store_files
 from asrdistill.hmm.topology import TiedStates
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
-from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.frames import read_labelled_frames
 from asrdistill.nn.training import Objective, Trainer
 from asrdistill.recipe import Recipe
 
@@ -26,14 +25,18 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     seeds = tuple(config.seed + member for member in range(config.num_teachers))
     names = [f"teacher {seed}" for seed in seeds]
+    train_frames, dev_frames = (
+        read_labelled_frames(experiment.stage_dir("features"), experiment.stage_dir("align"), split)
+        for split in ("train", "dev")
+    )
     trainer = Trainer(
         model_config=config.model,
         num_bins=recipe.features.num_mel_bins,
         num_pdfs=tied_states.num_pdfs,
         config=config.training,
         objective=Objective((1.0,) * len(seeds)),
-        train_frames=read_frames(experiment, "train"),
-        dev_frames=read_frames(experiment, "dev"),
+        train_frames=train_frames,
+        dev_frames=dev_frames,
         names=names,
         seeds=seeds if "seed" in config.diversity else [config.seed] * len(seeds),
         diversity=Diversity(
@@ -47,10 +50,3 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
     state = trainer.train()
     write_json(folder / "curves.json", state.describe_curves(names))
     save_model(folder / "model.safetensors", state.best, {"seeds": seeds, "diversity": config.diversity})
-
-
-def read_frames(experiment: Experiment, split: str) -> LabelledFrames:
-    """The frames of a split with their hard targets."""
-    store = FrameStore(experiment.stage_dir("features"), split)
-    pdf_ids = read_pdf_ids(experiment.stage_dir("align"), split, store.num_frames)
-    return LabelledFrames(store.frames, store.starts, pdf_ids)

@@ -8,7 +8,6 @@ import pytest
 from asrdistill.corpus.manifest import Utterance
 from asrdistill.errors import ContractError
 from asrdistill.scoring.speaker_groups import (
-    COLUMNS,
     GroupScore,
     UtteranceCounts,
     name_age_group,
@@ -74,8 +73,8 @@ def test_no_rows_of_what_is_not_known() -> None:
 def test_without_words_frames_remain() -> None:
     scores = score_groups(UTTERANCES, replace(COUNTS, word_errors=None))
     assert scores[0] == replace(FEMALE, wer=None)
-    assert scores[0].cells == ("f", "2", "3", "12", "–", "84.00")
-    assert len(FEMALE.cells) == len(COLUMNS)
+    assert (scores[0].group, scores[0].num_speakers, scores[0].num_utterances) == ("f", 2, 3)
+    assert (scores[0].words, scores[0].wer, scores[0].frame_accuracy) == (12, None, pytest.approx(0.84))
 
 
 @pytest.mark.parametrize(
