@@ -17,8 +17,8 @@ import numpy as np
 from asrdistill.nn.soft_targets import Corrections
 from asrdistill.targets.entropy_coding import MAX_MAGNITUDE
 
-# Pdf-ids whose error is summed up at once.
-_CHUNK = 64
+# Pdf-ids whose error is summed up at once: as many as a vector of 256 bits has.
+_CHUNK = 8
 _LONGEST = MAX_MAGNITUDE - 1
 
 
@@ -74,11 +74,29 @@ def read_corrections(distances: np.ndarray, num_frames: int, num_pdfs: int, unit
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _sum_errors(soft: np.ndarray, told: np.ndarray) -> np.float32:
-    total = np.float32(0)
-    for place in range(len(soft)):
-        total += abs(soft[place] - told[place])
-    return total
+def _sum_errors(soft: np.ndarray, told: np.ndarray, sums: np.ndarray) -> None:
+    """Fill the sums of the magnitudes of a frame's errors, chunk by chunk."""
+    num_whole = len(soft) // _CHUNK
+    sums[num_whole:] = 0
+    for chunk in range(num_whole):
+        total = np.float32(0)
+        for place in range(chunk * _CHUNK, (chunk + 1) * _CHUNK):
+            total += abs(soft[place] - told[place])
+        sums[chunk] = total
+    for place in range(num_whole * _CHUNK, len(soft)):
+        sums[num_whole] += abs(soft[place] - told[place])
+
+
+@numba.njit(cache=True, nogil=True)
+def _skip(sums: np.ndarray, units: float, chunk: int, passed: float) -> tuple[int, float]:
+    """The next chunk in which the counting comes to a unit, or their number; what has passed before it."""
+    while chunk < len(sums):
+        after = passed + units * sums[chunk]
+        if not after < 1:
+            break
+        passed = after
+        chunk += 1
+    return chunk, passed
 
 
 @numba.njit(cache=True, nogil=True)
@@ -101,15 +119,12 @@ def _draw(
         distances: int32.
     """
     num_pdfs, count, last = soft.shape[1], 0, 0
+    sums = np.empty((num_pdfs + _CHUNK - 1) // _CHUNK, np.float32)
     for frame in range(len(soft)):
-        passed = begins[frame]
-        for start in range(0, num_pdfs, _CHUNK):
-            end = min(start + _CHUNK, num_pdfs)
-            error = units * _sum_errors(soft[frame, start:end], told[frame, start:end])
-            if passed + error < 1:
-                passed += error
-                continue
-            for pdf_id in range(start, end):
+        _sum_errors(soft[frame], told[frame], sums)
+        chunk, passed = _skip(sums, units, 0, begins[frame])
+        while chunk < len(sums):
+            for pdf_id in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, num_pdfs)):
                 error = soft[frame, pdf_id] - told[frame, pdf_id]
                 passed += units * abs(error)
                 while passed >= 1:
@@ -124,4 +139,5 @@ def _draw(
                     distances[count] = place - last + 1 if error > 0 else last - place - 1
                     last = place
                     count += 1
+            chunk, passed = _skip(sums, units, chunk + 1, passed)
     return count

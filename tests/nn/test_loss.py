@@ -312,3 +312,22 @@ def test_no_gradient_where_the_student_agrees() -> None:
     batch = replace(batch, soft_targets=torch.softmax(logits[:1] / 3, 2))
     _, gradient = compute(logits[:1], batch, torch.zeros(1), 3.0)
     assert gradient.abs().max() < 1e-7
+
+
+@pytest.mark.parametrize("num_pdfs", [64, 1031])
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
+def test_long_rows_have_torchs_loss_and_gradient(num_pdfs: int, temperature: float) -> None:
+    """Of soft targets that do not sum to 1, in float64."""
+    generator = torch.Generator().manual_seed(num_pdfs)
+    logits = 4 * torch.randn(1, NUM_FRAMES, num_pdfs, generator=generator)
+    soft = 1.1 * torch.softmax(2 * torch.randn(1, NUM_FRAMES, num_pdfs, generator=generator), 2)
+    pdf_ids = torch.randint(num_pdfs, (1, NUM_FRAMES), generator=generator)
+    batch = Batch(torch.empty(0), None, pdf_ids, NUM_FRAMES, None, soft)
+    loss, gradient = compute(logits, batch, torch.tensor([0.3]), temperature)
+    exact = logits[0].double().requires_grad_()
+    hard = functional.cross_entropy(exact, pdf_ids[0])
+    softened = functional.cross_entropy(exact / temperature, soft[0].double())
+    expected = 0.3 * hard + 0.7 * temperature**2 * softened
+    (expected_gradient,) = torch.autograd.grad(expected, exact)
+    torch.testing.assert_close(loss[0].double(), expected.detach(), rtol=2e-6, atol=0)
+    torch.testing.assert_close(gradient[0].double(), expected_gradient, rtol=2e-5, atol=1e-7)

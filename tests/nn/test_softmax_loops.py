@@ -5,6 +5,7 @@ import pytest
 import scipy.special
 
 from asrdistill.nn.softmax_loops import (
+    average_posteriors,
     exponentiate,
     find_entropies,
     find_highest,
@@ -74,3 +75,37 @@ def test_logarithms_are_right_to_the_last_digits() -> None:
 
 def test_the_entropy_of_what_is_no_number_is_none() -> None:
     assert np.isnan(find_entropies(np.array([[0.5, np.nan, 0.5]], np.float32))).all()
+
+
+@pytest.mark.parametrize("num_pdfs", [1, 7, 64, 1000, 1031])
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_an_exponential_comes_with_its_sums(num_pdfs: int, scale: float) -> None:
+    row = draw(1, num_pdfs, 3.0)[0]
+    exponents = scale * (row.astype(np.float64) - row.max())
+    total, deviations = exponentiate(row, row.max(), np.float32(scale), np.empty_like(row))
+    assert total == pytest.approx(np.exp(exponents).sum(), rel=1e-6)
+    assert deviations == pytest.approx((exponents * np.exp(exponents)).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_pdfs", [1, 7, 64, 1000, 3001])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_averages_winners_and_entropies_of_long_rows(num_pdfs: int, temperature: float) -> None:
+    """Of more frames than a thread takes at a time."""
+    num_teachers, num_frames = 3, 70
+    logits = draw(num_teachers * num_frames, num_pdfs, 4.0).reshape(num_teachers, num_frames, num_pdfs)
+    average = np.empty((num_frames, num_pdfs), np.float32)
+    winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.empty(num_frames, np.float32)
+    average_posteriors(logits, np.float32(temperature), average, winners, entropies)
+    posteriors = scipy.special.softmax(logits.astype(np.float64) / temperature, axis=2)
+    np.testing.assert_allclose(average, posteriors.mean(0), rtol=5e-6, atol=1e-30)
+    np.testing.assert_array_equal(winners, logits.argmax(2))
+    np.testing.assert_allclose(entropies, scipy.special.entr(posteriors).sum(2).mean(0), rtol=5e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("places", [(0, 999), (5, 6), (31, 32, 700), (998, 999)])
+def test_of_several_likeliest_pdf_ids_the_first_wins(places: tuple[int, ...]) -> None:
+    logits = draw(1, 1000, 1.0)[None]
+    logits[0, 0, list(places)] = 9
+    winners = np.empty((1, 1), np.int64)
+    average_posteriors(logits, np.float32(1), np.empty_like(logits[0]), winners, np.empty(1, np.float32))
+    assert winners[0, 0] == places[0]
