@@ -44,6 +44,8 @@ examples:
   asrdistill distill --shards DIR --out DIR     a student from shards alone, a folder's or a URL's
   asrdistill plan exp/espeak                    what each codec of soft targets would cost and keep
   asrdistill compare exp/espeak exp/other       two experiments, system by system, with p-values
+  asrdistill sweep methods --quick              every way of distilling, one table
+  asrdistill augmentations exp/espeak           which of them stored soft targets stay right for
   asrdistill compare-codecs exp/espeak          students of each codec, trained and scored
   asrdistill rewrite exp/espeak --out DIR --add-teachers EXP
   asrdistill dump exp/espeak                    one more worker for the soft targets of a running experiment
@@ -94,6 +96,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     _add_plan(commands)
     _add_compare(commands)
     _add_compare_codecs(commands)
+    _add_sweep(commands)
+    _add_augmentations(commands)
     _add_rewrite(commands)
     _add_dump(commands)
     return parser.parse_args(words)
@@ -265,6 +269,44 @@ def _add_compare_codecs(commands: Any) -> None:
     compare.set_defaults(command=_compare_codecs)
 
 
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="compare ways of distilling: students of every row of a grid, trained and scored",
+        description="Runs the base recipe of a grid up to the soft targets, trains several students of every "
+        "row, which share the teachers, scores them on dev and test, and writes one table and picture: "
+        "EXP/sweep/sweep.json, sweep.md and sweep.html. Interrupted at any time, the same command goes on; a "
+        "row that was changed is done again, the others stay.",
+        epilog="examples:\n"
+        "  asrdistill sweep methods --quick --set corpus.path=DIR\n"
+        "  asrdistill sweep methods --part targets --set corpus.path=DIR\n"
+        "  asrdistill sweep my_grid.yaml --exp exp/mine\n\n"
+        "GRID declares recipe, set, num_seeds and rows; pipelines/methods.yaml is the one to copy.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sweep.add_argument("grid", metavar="GRID", help="YAML file, or the name of one in pipelines/: methods")
+    sweep.add_argument("--exp", type=Path, metavar="DIR", help="experiment folder (default exp/<grid>)")
+    sweep.add_argument("--quick", action="store_true", help="the small grid: few rows and epochs, one seed")
+    sweep.add_argument("--part", metavar="NAME", help="only the rows of this part (default: all)")
+    _add_overrides(sweep, "a setting of the base recipe")
+    sweep.set_defaults(command=_sweep)
+
+
+def _add_augmentations(commands: Any) -> None:
+    augmentations = commands.add_parser(
+        "augmentations",
+        help="which augmentations of a student's frames the stored soft targets stay right for",
+        description="Asks an experiment's teachers about some minutes of dev as they are and as each kind of "
+        "augmentation changes them, and prints how far what they say moves: the Kullback-Leibler divergence "
+        "in nats, how often the likeliest tied state is still the same, and the ensemble's frame accuracy. "
+        "Where little moves, student.training.perturbation may have it with soft targets of the frames as "
+        "they were; where much does, take soft_targets.num_views, for which the teachers are asked anew.",
+    )
+    _add_experiment(augmentations)
+    augmentations.add_argument("--minutes", type=float, default=5, metavar="N", help="of speech (default: 5)")
+    augmentations.set_defaults(command=_check_augmentations)
+
+
 def _add_rewrite(commands: Any) -> None:
     rewrite = commands.add_parser(
         "rewrite",
@@ -376,6 +418,26 @@ def _compare_codecs(arguments: argparse.Namespace) -> None:
 
     codecs = [load_codec([f"soft_targets.codec={text}"]) for text in arguments.codecs]
     print(compare_codecs_of(arguments.experiment, codecs, arguments.num_seeds))
+
+
+def _check_augmentations(arguments: argparse.Namespace) -> None:
+    from asrdistill.pipeline import check_augmentations_of
+    from asrdistill.targets.augmentation_check import render
+
+    print(render(check_augmentations_of(arguments.experiment, arguments.minutes)))
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    from asrdistill.experiment import Experiment
+    from asrdistill.pipeline import sweep_methods
+    from asrdistill.reporting.methods import render_sweep_table
+    from asrdistill.sweep.grid import Grid, find_grid
+
+    grid = Grid(find_grid(arguments.grid), arguments.overrides, arguments.quick, arguments.part)
+    experiment = Experiment((arguments.exp or Path("exp") / grid.name).absolute())
+    folder = sweep_methods(grid, experiment)
+    print(render_sweep_table(json.loads((folder / "sweep.json").read_text(encoding="utf-8"))))
+    print(f"\npage: {os.path.relpath(folder / 'sweep.html')} (also sweep.md, sweep.json)")
 
 
 def _rewrite(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Runs the stages of a recipe: skips the finished, goes on with the interrupted, redoes what changed."""
 
+import json
 import resource
 import sys
 import time
@@ -9,14 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import yaml
 
 from asrdistill.codec_comparison import compare_codecs
 from asrdistill.errors import ContractError, ExperimentError, RecipeError
 from asrdistill.experiment import Experiment, StagePlan, atomic_path, explained_disk_errors
+from asrdistill.features.frame_store import FrameStore
+from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, load_codec, load_recipe
+from asrdistill.reporting.methods import render_sweep_html, render_sweep_markdown
 from asrdistill.stages import (
     align,
     controls,
@@ -28,9 +33,12 @@ from asrdistill.stages import (
     student,
     teachers,
 )
+from asrdistill.sweep.grid import Grid
+from asrdistill.sweep.run import sweep
+from asrdistill.targets.augmentation_check import AUGMENTATIONS, Checked, check_augmentations
 from asrdistill.targets.codecs import CodecConfig, describe_codec
 from asrdistill.targets.rewriting import rewrite
-from asrdistill.targets.shards import ShardReader, serves_any_temperature
+from asrdistill.targets.shards import ShardReader, serves_any_temperature, spread_utterances
 from asrdistill.targets.verification import Damage, find_damage
 
 STAGES: dict[str, ModuleType] = {
@@ -209,9 +217,10 @@ def help_dump(experiment_dir: Path) -> None:
 
     check()
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    shards_dir = experiment.stage_dir("soft_targets") / "shards"
     try:
         with explained_disk_errors(experiment.stage_dir(plan.name)):
-            soft_targets.dump_shards(recipe, experiment, model, check)
+            soft_targets.dump_shards(recipe, experiment, model, shards_dir, check)
     except FileNotFoundError as error:
         raise ExperimentError(
             f"{experiment_dir}: the run that this one helped was begun again, or has ended; start this again"
@@ -319,6 +328,50 @@ def compare_codecs_of(experiment_dir: Path, codecs: Sequence[CodecConfig], num_s
         path = compare_codecs(recipe, experiment, codecs, num_seeds)
     run_stages(recipe, experiment, "report", ["report"])
     return path
+
+
+def sweep_methods(grid: Grid, experiment: Experiment) -> Path:
+    """Run the base of a grid up to the soft targets, then every row, and write table and page.
+
+    Returns:
+        The folder with sweep.json, sweep.md and sweep.html.
+
+    Raises:
+        UserError: something that the user can mend; what is finished keeps its results.
+    """
+    run_stages(grid.base, experiment, "soft_targets")
+    with experiment.locked(), explained_disk_errors(experiment.dir / "sweep"):
+        path = sweep(grid, experiment)
+        swept = json.loads(path.read_text(encoding="utf-8"))
+        for name, render in (("sweep.md", render_sweep_markdown), ("sweep.html", render_sweep_html)):
+            with atomic_path(path.with_name(name)) as temporary:
+                temporary.write_text(render(swept), encoding="utf-8")
+    return path.parent
+
+
+def check_augmentations_of(experiment_dir: Path, minutes: float) -> list[Checked]:
+    """Ask an experiment's teachers about some minutes of dev as they are and perturbed, kind by kind.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    experiment, recipe = open_experiment(experiment_dir)
+    refuse_unfinished(recipe, experiment, "soft_targets")
+    model, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    store = FrameStore(experiment.stage_dir("features"), "dev")
+    pdf_ids = read_pdf_ids(experiment.stage_dir("align"), "dev", store.num_frames)
+    if not minutes > 0:
+        raise ContractError(f"augmentations: --minutes is {minutes:g}, expected some, such as 5")
+    chosen = spread_utterances(np.diff(store.starts), 60 * minutes / recipe.features.frame_shift_s)
+    return check_augmentations(
+        model,
+        [store.frames_of(number) for number in chosen],
+        [pdf_ids[store.starts[number] : store.starts[number + 1]] for number in chosen],
+        recipe.student.temperature,
+        AUGMENTATIONS,
+        recipe.soft_targets.seed,
+        recipe.soft_targets.average,
+    )
 
 
 def repair_shards(experiment_dir: Path) -> list[Path]:

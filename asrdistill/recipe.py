@@ -19,7 +19,10 @@ from asrdistill.errors import RecipeError
 from asrdistill.features.filterbank import FilterbankConfig
 from asrdistill.hmm.config import AlignmentConfig
 from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.objective import GUIDED, AnnealingConfig, ExtraTermConfig
 from asrdistill.nn.realignment import RealignmentConfig
+from asrdistill.nn.sequence_term import SequenceConfig
+from asrdistill.nn.soft_terms import CrossEntropyConfig, SoftTermConfig
 from asrdistill.nn.training import TrainingConfig
 from asrdistill.scoring.scorer import DecodingConfig
 from asrdistill.scoring.tuning import TuningConfig
@@ -28,9 +31,15 @@ from asrdistill.targets.shards import WHY_NOT_ANY, SoftTargetsConfig, Weighting
 
 AConfig = TypeVar("AConfig", bound=Config)
 
-KINDS = ("espeak", "kaldi", "nemo", "librispeech")
 ControlKind = Literal["hard_targets", "label_smoothing", "equal_compute"]
-CODECS = ("dense", "top_k", "sampled", "transform")
+# Sections of which there are several kinds, by their name.
+KINDS = {
+    "corpus": ("espeak", "kaldi", "nemo", "librispeech"),
+    "codec": ("dense", "top_k", "sampled", "transform"),
+    "soft_term": ("cross_entropy", "conditional", "decoupled", "correlation"),
+    "extra_terms": ("hidden_states", "relations", "shallow_heads", "sequence"),
+}
+TAGS = {kind for kinds in KINDS.values() for kind in kinds}
 PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
 
 
@@ -81,8 +90,25 @@ class StudentConfig(Config):
         description="how much a frame counts in training; votes: the share of teachers that agree on it; "
         "distance: one minus how far they are from each other; none: all the same",
     )
+    soft_term: SoftTermConfig = Field(CrossEntropyConfig(), description="how soft targets are learnt from")
+    extra_terms: tuple[ExtraTermConfig, ...] = Field((), description="what else is added to the loss")
+    annealing: AnnealingConfig = Field(
+        AnnealingConfig(), description="where hard weight and temperature are at the end of training"
+    )
+    initial_weights: Literal["drawn", "guide"] = Field(
+        "drawn",
+        description="drawn: by the seed; guide: those of the teacher that soft_targets.guide names, every "
+        "other layer or a part of the units where the student is smaller",
+    )
+    train_share: float = Field(
+        1.0, gt=0, le=1, description="share of the training utterances that is used, drawn by the seed"
+    )
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
-    training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
+    training: TrainingConfig = Field(
+        TrainingConfig(),
+        description="how it is trained; frames that are perturbed here have the soft targets of those that "
+        "are not",
+    )
 
     @model_validator(mode="after")
     def _check_hard_weights(self) -> Self:
@@ -97,14 +123,20 @@ class StudentConfig(Config):
             )
         return self
 
-    @model_validator(mode="after")
-    def _check_perturbation(self) -> Self:
-        if self.training.perturbation:
-            raise ValueError(
-                "student.training.perturbation is set, but stored soft targets are what the teachers said "
-                "of the frames as they are; take soft_targets.num_views, for which they are asked anew"
-            )
-        return self
+    @property
+    def needs_guide(self) -> bool:
+        """Whether a teacher's weights are to be at hand."""
+        return self.initial_weights == "guide" or self.has_guided_terms
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether paths through whole utterances are learnt from."""
+        return any(isinstance(term, SequenceConfig) for term in self.extra_terms)
+
+    @property
+    def has_guided_terms(self) -> bool:
+        """Whether a teacher is asked in every step of training."""
+        return any(isinstance(term, GUIDED) for term in self.extra_terms)
 
 
 class ControlsConfig(Config):
@@ -175,6 +207,51 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _check_annealing(self) -> Self:
+        final = self.student.annealing.temperature
+        if final is not None and not self.soft_targets.serves_any_temperature:
+            raise ValueError(
+                f"student.annealing.temperature is {final:g}: that takes soft targets that serve any, with "
+                "soft_targets.average geometric and the codec {kind: transform, correction: null}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_guide(self) -> Self:
+        guide, student = self.soft_targets.guide, self.student
+        if guide is not None and guide >= self.teachers.num_teachers:
+            raise ValueError(
+                f"soft_targets.guide is {guide}, but the teachers are numbered from 0 to "
+                f"{self.teachers.num_teachers - 1}"
+            )
+        if student.needs_guide and guide is None:
+            raise ValueError(
+                "student.extra_terms or student.initial_weights needs a teacher's weights beside the shards; "
+                "set soft_targets.guide to its number, for example 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_soft_term(self) -> Self:
+        codec, term = self.soft_targets.codec, self.student.soft_term
+        needs_all = not isinstance(term, CrossEntropyConfig) or self.student.has_sequences
+        if needs_all and codec.kind not in ("dense", "transform"):
+            raise ValueError(
+                f"soft_targets.codec.kind is {codec.kind}, which keeps only some tied states of a frame; "
+                "student.soft_term and student.extra_terms need all: take dense or transform"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sequences(self) -> Self:
+        if self.student.has_sequences and self.student_model.architecture == "dnn":
+            raise ValueError(
+                "student.extra_terms has kind sequence, but a dnn is trained on single frames in random "
+                "order; take student.model.architecture=tdnn or conformer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_realignment(self) -> Self:
         imported = self.alignment.imported
         if self.realignment.realign == "dnn" and imported and imported.kind == "kaldi":
@@ -200,6 +277,16 @@ class Recipe(Config):
         return self.student.model or self.teachers.model
 
 
+def list_recipes() -> list[Path]:
+    """Those in `pipelines/`, where grids of sweeps lie too."""
+    paths = sorted(PIPELINES_DIR.glob("*.yaml"))
+    return [path for path in paths if not _is_grid(yaml.safe_load(path.read_text(encoding="utf-8")))]
+
+
+def _is_grid(values: dict[str, Any]) -> bool:
+    return "rows" in values and "recipe" in values
+
+
 def find_recipe(name: str) -> Path:
     """The file of a recipe given by path, or by name as in `pipelines/`.
 
@@ -209,7 +296,7 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), PIPELINES_DIR / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = sorted(path.stem for path in PIPELINES_DIR.glob("*.yaml"))
+    known = [path.stem for path in list_recipes()]
     nearest = difflib.get_close_matches(Path(name).stem, known, 1)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
     raise RecipeError(
@@ -275,6 +362,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             expected and the nearest valid key.
     """
     values = {"name": path.stem, **_read_yaml(path)}
+    if _is_grid(values):
+        raise RecipeError(f"recipe {path}: a grid of a sweep; run it with asrdistill sweep {path}")
     for override in overrides:
         _apply_override(values, override)
     try:
@@ -323,7 +412,7 @@ def _on_one_line(error: Exception) -> str:
 def _explain(error: Any) -> str:
     """One of pydantic's errors in words: key, value, expectation, nearest valid key."""
     keys = [str(part) for part in error["loc"]]
-    key = ".".join(part for part in keys if part not in (*KINDS, *CODECS)) or "recipe"
+    key = ".".join(part for part in keys if part not in TAGS) or "recipe"
     if error["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(keys[-1], _keys_at(keys[:-1]), 1)
         known = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(_keys_at(keys[:-1]))}"
@@ -332,7 +421,8 @@ def _explain(error: Any) -> str:
         return f"{key} is not set; add it to the recipe, or give it with --set {key}=..."
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = error["ctx"].get("tag", "nothing")
-        return f"{key}.kind: found {found}; expected one of {', '.join(CODECS if 'codec' in key else KINDS)}"
+        section = next(name for name in KINDS if name in keys)
+        return f"{key}.kind: found {found}; expected one of {', '.join(KINDS[section])}"
     if error["type"] == "model_attributes_type":
         return f"{key}: found {error['input']!r}; expected a section that has a kind, such as {{kind: ...}}"
     if error["type"] == "model_type":
@@ -353,6 +443,8 @@ def _keys_at(location: Sequence[str]) -> list[str]:
                 here = option["properties"][part]
             elif option.get("properties", {}).get("kind", {}).get("const") == part:
                 here = option
+            elif part.isdigit() and "items" in option:
+                here = option["items"]
     return [key for option in _list_options(schema, here) for key in option.get("properties", {})]
 
 

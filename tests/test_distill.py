@@ -142,8 +142,16 @@ def test_what_cannot_be_meant_is_refused(
             "each weight is to be given once",
         ),
         (
-            ("--shards", shards_dir, "--set", "student.training.perturbation={}"),
-            "they are asked anew",
+            ("--shards", shards_dir, "--set", "student.annealing.temperature=1"),
+            "student.annealing.temperature is 1",
+        ),
+        (
+            ("--shards", shards_dir, "--set", "student.initial_weights=guide"),
+            "no teacher's weights lie beside them",
+        ),
+        (
+            ("--shards", shards_dir, "--set", "student.extra_terms=[{kind: sequence}]"),
+            "whole utterances",
         ),
     ):
         outcome = asrdistill("distill", *words, *out)

@@ -77,7 +77,18 @@ def test_the_nearest_key_is_named(recipe_path: Path, override: str, hint: str) -
         ("student.hard_weight=[0.5, 1]", ["student.hard_weight is 1", "controls.kinds=hard_targets"]),
         ("controls.kinds=[hard_targets, hard_targets]", ["controls.kinds", "each kind is to be given once"]),
         ("controls.kinds=none", ["controls.kinds", "none", "hard_targets"]),
-        ("student.training.perturbation={}", ["student.training.perturbation", "soft_targets.num_views"]),
+        ("soft_targets.perturbation.max_speed=0.1", ["max_speed is 0.1", "student.training.perturbation"]),
+        ("soft_targets.guide=10", ["soft_targets.guide is 10", "numbered from 0 to 9"]),
+        ("student.initial_weights=guide", ["student.initial_weights", "set soft_targets.guide"]),
+        ("student.extra_terms=[{kind: relations}]", ["student.extra_terms", "set soft_targets.guide"]),
+        ("student.extra_terms=[{kind: sequence}]", ["kind sequence", "tdnn or conformer"]),
+        ("student.soft_term.kind=kl", ["student.soft_term.kind", "kl", "conditional, decoupled"]),
+        ("student.extra_terms=[{kind: fitnets}]", ["student.extra_terms.0.kind", "hidden_states, relations"]),
+        (
+            "student.extra_terms=[{kind: relations, angel: 1}]",
+            ["student.extra_terms.0.angel", "angle_weight"],
+        ),
+        ("student.annealing.temperature=1", ["student.annealing.temperature is 1", "average geometric"]),
         ("student.hard_weight=[]", ["student.hard_weight", "[]", "at least 1"]),
         ("teachers.num_teachers=ten", ["teachers.num_teachers", "'ten'", "integer"]),
         ("teachers=7", ["teachers", "7", "a section with some of num_teachers, seed"]),
@@ -94,6 +105,12 @@ def test_a_wrong_value_is_explained(recipe_path: Path, override: str, words: lis
     assert all(word in message for word in words), message
     assert len(message) < 300
     assert "pydantic" not in message
+
+
+def test_losses_that_need_every_tied_state_are_refused_where_some_are_kept(recipe_path: Path) -> None:
+    overrides = ("soft_targets.codec.kind=top_k", "student.soft_term.kind=decoupled")
+    assert "student.soft_term" in explain(recipe_path, *overrides)
+    load_recipe(find_recipe("espeak"), overrides[:1])
 
 
 def test_all_mistakes_are_told_at_once(recipe_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Every parameter has a leading member axis; a single model is a stack of one. Weights are kept in float32,
 products run in `compute_dtype`, logits come back in float32.
-Shapes: M members, S utterances of at most L frames of F bins, B classified frames, P pdf-ids.
+Shapes: M members, S utterances of at most L frames of F bins, B classified frames, H units, P pdf-ids.
 """
 
 from abc import ABC, abstractmethod
@@ -51,7 +51,11 @@ class AcousticModel(torch.nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        dropout: Dropout | None = None,
+        hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Logits, float32 (M, B, P).
 
@@ -60,6 +64,8 @@ class AcousticModel(torch.nn.Module, ABC):
                 ones (S, past + L + future, F), and B is S * L: logits beyond an utterance's end mean nothing.
             lengths: int64 (S,), frames of each utterance; of windows: None.
             dropout: of hidden units, in training.
+            hidden: where given, every hidden layer's output is appended, in the type computed in,
+                (M, B, H): row n is that of the frame which row n of the logits is of.
         """
 
     def initialize(self, seeds: Sequence[int]) -> Self:

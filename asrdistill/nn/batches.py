@@ -6,7 +6,8 @@ utterances, or of whole shards where they are read from shards; frames mix freel
 pool is read from disk while the present one is trained on. Memory is that of two pools, and of a third while
 shards are put together, whatever the size of the corpus.
 
-Frames may be perturbed, every epoch anew; targets stay, for what is perturbed keeps its timing.
+Frames may be perturbed, every epoch anew; targets stay, or follow where the speed changes. Each utterance
+keeps its length and its number of usable frames, so an epoch is planned before its frames are perturbed.
 
 Order and perturbation follow from (seed, epoch) alone, so that training can go on at any step.
 Shapes: M members, N frames, U utterances, B frames of a batch.
@@ -21,8 +22,8 @@ import numpy as np
 import torch
 
 from asrdistill.features.perturbation import PerturbationConfig
-from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.frames import Batch, FrameSource, LabelledFrames
+from asrdistill.nn.guide import Reach
 from asrdistill.nn.soft_targets import join_rows
 
 POOL_FRAMES = 4_000_000
@@ -71,7 +72,7 @@ class Batches:
     """
 
     frames: FrameSource
-    model: AcousticModel
+    model: Reach
     batch_size: int
     diversity: Diversity
     pool_frames: int = POOL_FRAMES
@@ -122,7 +123,14 @@ class Batches:
     def _load(self, epoch: int, pool: np.ndarray) -> LabelledFrames:
         if self.perturbation is None:
             return self.frames.select(pool)
-        return self.frames.select(pool).perturb(self.perturbation, (self.diversity.seed, epoch), pool)
+        return self._find(pool).perturb(self.perturbation, (self.diversity.seed, epoch), pool)
+
+    def _find(self, pool: np.ndarray) -> LabelledFrames:
+        """Some utterances, to be read only: a whole split that is there already is not copied."""
+        everything = np.arange(self.frames.num_utterances)
+        if isinstance(self.frames, LabelledFrames) and np.array_equal(pool, everything):
+            return self.frames
+        return self.frames.select(pool)
 
     def weigh(self, batch: Batch, utterances: torch.Tensor) -> Batch:
         """Give each member its bag's weights, by the utterances (M or 1, B) of a batch's frames."""
@@ -241,7 +249,7 @@ def pack_utterances(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> 
     return [*packed, order[start:]] if len(order) else []
 
 
-def batches_in_order(frames: LabelledFrames, model: AcousticModel) -> Iterator[Batch]:
+def batches_in_order(frames: LabelledFrames, model: Reach) -> Iterator[Batch]:
     """Every usable frame once, for evaluation."""
     if model.reads_utterances:
         order = np.argsort(frames.lengths, kind="stable")

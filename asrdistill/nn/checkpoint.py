@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.extra_terms import ExtraTerm
 from asrdistill.nn.models import build_model
 
 SLOW_DISK_BYTES_A_S = 200e6
@@ -58,6 +59,7 @@ class TrainingState:
         active: which members are in `model`, in its order.
         histories: learning curve of every member.
         epoch: epochs finished.
+        terms: extra terms of the loss of the active members, whose parameters are trained with them.
         step: optimiser steps done.
         epoch_step: those of the present epoch.
         loss_sum: float64 (active members,), of the present epoch's losses.
@@ -71,17 +73,26 @@ class TrainingState:
     histories: list[History]
     compute_dtype: str
     loss_sum: torch.Tensor
+    terms: Sequence[ExtraTerm] = ()
     epoch: int = 0
     step: int = 0
     epoch_step: int = 0
 
     @classmethod
-    def begin(cls, model: AcousticModel, compute_dtype: str) -> "TrainingState":
+    def begin(
+        cls, model: AcousticModel, compute_dtype: str, terms: Sequence[ExtraTerm] = ()
+    ) -> "TrainingState":
         members = list(range(model.num_members))
         histories = [History() for _ in members]
         best = model.select_members(members)
         loss_sum = torch.zeros(len(members), dtype=torch.float64)
-        return cls(model, make_optimizer(model), best, members, histories, compute_dtype, loss_sum)
+        optimizer = make_optimizer(model, terms)
+        return cls(model, optimizer, best, members, histories, compute_dtype, loss_sum, terms)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained: the members' weights, then those of the terms."""
+        return _list_parameters(self.model, self.terms)
 
     def describe_curves(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Every member's learning curve under its name, as plain values."""
@@ -105,11 +116,13 @@ class TrainingState:
                 name: value[list(rows)] if value.dim() else value
                 for name, value in self.optimizer.state[p].items()
             }
-            for p in self.model.parameters()
+            for p in self.parameters
         ]
         self.model = self.model.select_members(rows)
-        self.optimizer = make_optimizer(self.model)
-        for parameter, moment in zip(self.model.parameters(), moments, strict=True):
+        for term in self.terms:
+            term.retain(rows)
+        self.optimizer = make_optimizer(self.model, self.terms)
+        for parameter, moment in zip(self.parameters, moments, strict=True):
             self.optimizer.state[parameter] = moment
         self.active = [self.active[row] for row in rows]
         self.loss_sum = self.loss_sum[list(rows)]
@@ -119,7 +132,9 @@ class TrainingState:
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         found |= {f"best.{name}": tensor for name, tensor in self.best.state_dict().items()}
         found["loss_sum"] = self.loss_sum
-        for number, parameter in enumerate(self.model.parameters()):
+        for number, term in enumerate(self.terms):
+            found |= {f"terms.{number}.{name}": tensor for name, tensor in term.state_dict().items()}
+        for number, parameter in enumerate(self.parameters):
             for name, value in self.optimizer.state[parameter].items():
                 found[f"optimizer.{number}.{name}"] = value
         return found
@@ -140,9 +155,13 @@ class TrainingState:
         )
 
 
-def make_optimizer(model: AcousticModel) -> torch.optim.Optimizer:
+def make_optimizer(model: AcousticModel, terms: Sequence[ExtraTerm] = ()) -> torch.optim.Optimizer:
     """AdamW over all members at once; a member's update depends on its own gradients alone."""
-    return torch.optim.AdamW(model.parameters(), fused=True)
+    return torch.optim.AdamW(_list_parameters(model, terms), fused=True)
+
+
+def _list_parameters(model: AcousticModel, terms: Sequence[ExtraTerm]) -> list[torch.nn.Parameter]:
+    return [*model.parameters(), *(parameter for term in terms for parameter in term.parameters())]
 
 
 class CheckpointWriter:
@@ -218,8 +237,13 @@ def _publish(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, s
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
-def load_state(path: Path) -> TrainingState | None:
-    """Read what `save_state` or a `CheckpointWriter` wrote; None where there is nothing."""
+def load_state(path: Path, make_terms: Callable[[], Sequence[ExtraTerm]] = tuple) -> TrainingState | None:
+    """Read what `save_state` or a `CheckpointWriter` wrote; None where there is nothing.
+
+    Args:
+        path: of the checkpoint.
+        make_terms: gives the extra terms of all members, as they were at the beginning.
+    """
     if not path.is_file():
         return None
     tensors, metadata = read_tensors(path)
@@ -227,17 +251,24 @@ def load_state(path: Path) -> TrainingState | None:
     description = position.pop("model")
     histories = [History(**history) for history in position.pop("histories")]
     model, best = (_load_stack(description, tensors, prefix) for prefix in ("model.", "best."))
-    optimizer = make_optimizer(model)
-    for number, parameter in enumerate(model.parameters()):
+    terms = make_terms()
+    for number, term in enumerate(terms):
+        term.retain(position["active"])
+        term.load_state_dict(_take_under(tensors, f"terms.{number}."))
+    optimizer = make_optimizer(model, terms)
+    for number, parameter in enumerate(_list_parameters(model, terms)):
         prefix = f"optimizer.{number}."
-        optimizer.state[parameter] = {
-            name.removeprefix(prefix): value.clone()
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
+        moments = _take_under(tensors, prefix)
+        optimizer.state[parameter] = {name: value.clone() for name, value in moments.items()}
+    loss_sum = tensors["loss_sum"].clone()
     return TrainingState(
-        model, optimizer, best, histories=histories, loss_sum=tensors["loss_sum"].clone(), **position
+        model, optimizer, best, histories=histories, loss_sum=loss_sum, terms=terms, **position
     )
+
+
+def _take_under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def read_epoch(path: Path) -> int | None:
@@ -289,7 +320,7 @@ def describe_architecture(model: AcousticModel) -> dict[str, Any]:
 
 
 def _load_stack(description: dict[str, Any], tensors: dict[str, torch.Tensor], prefix: str) -> AcousticModel:
-    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    own = _take_under(tensors, prefix)
     config = AcousticModelConfig(**description["config"])
     num_members = len(next(iter(own.values())))
     model = build_model(config, description["num_bins"], description["num_pdfs"], num_members)

@@ -63,7 +63,11 @@ class Conformer(AcousticModel):
         )
 
     def forward(
-        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        dropout: Dropout | None = None,
+        hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Logits, float32 (M, B, P), of padded utterances (S, L, F); without lengths, none is padded."""
         num_utterances, num_given = inputs.shape[:2]
@@ -76,11 +80,13 @@ class Conformer(AcousticModel):
         valid = torch.arange(num_frames) < lengths[:, None] if lengths is not None and is_padded else None
         utterances = _Utterances(num_utterances, _make_phases(num_frames, head_size), valid)
         frames = inputs.to(self.compute_dtype).flatten(0, 1).expand(self.num_members, -1, -1)
-        hidden = _linear(frames, self.input_weight, self.input_bias)
+        rows = _linear(frames, self.input_weight, self.input_bias)
         for block in self.blocks:
-            hidden = block(hidden, utterances, dropout)
-        logits = _linear(_normalize(hidden), self.output_weight, self.output_bias)
-        return logits.unflatten(1, (num_utterances, num_frames))[:, :, :num_given].flatten(1, 2).float()
+            rows = block(rows, utterances, dropout)
+            if hidden is not None:
+                hidden.append(_take_first(rows, num_utterances, num_given))
+        logits = _linear(_normalize(rows), self.output_weight, self.output_bias)
+        return _take_first(logits, num_utterances, num_given).float()
 
 
 class _Block(torch.nn.Module):
@@ -139,6 +145,11 @@ class _Block(torch.nn.Module):
         convolved = _convolve_depthwise(gated.float(), taps, utterances.num_utterances).to(gated.dtype)
         normalized = _normalize(convolved)
         return torch.addcmul(self.norm_bias.to(gated.dtype), normalized, self.norm_gain.to(gated.dtype))
+
+
+def _take_first(rows: torch.Tensor, num_utterances: int, num_frames: int) -> torch.Tensor:
+    """Of rows (M, S * T, D) the first L of each utterance, (M, S * L, D)."""
+    return rows.unflatten(1, (num_utterances, -1))[:, :, :num_frames].flatten(1, 2)
 
 
 def _linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -32,14 +32,20 @@ class Dnn(AcousticModel):
         self.biases = torch.nn.ParameterList(self.new_parameter(1, size) for _, size in pairs)
 
     def forward(
-        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        dropout: Dropout | None = None,
+        hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Logits, float32 (M, B, P), of context windows (M or 1, B, D)."""
         dtype = self.compute_dtype
-        hidden = inputs.to(dtype).expand(self.num_members, -1, -1)
+        rows = inputs.to(dtype).expand(self.num_members, -1, -1)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.bmm(hidden, weight.to(dtype)).add_(bias.to(dtype))
+            rows = torch.bmm(rows, weight.to(dtype)).add_(bias.to(dtype))
             if layer < last:
-                hidden = relu_dropout(hidden, dropout, layer)
-        return hidden.float()
+                rows = relu_dropout(rows, dropout, layer)
+                if hidden is not None:
+                    hidden.append(rows)
+        return rows.float()

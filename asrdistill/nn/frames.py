@@ -15,10 +15,10 @@ import torch
 
 from asrdistill.features.context import gather_windows
 from asrdistill.features.frame_store import FrameStore
-from asrdistill.features.perturbation import PerturbationConfig, perturb
+from asrdistill.features.perturbation import NO_CUTS, PerturbationConfig, perturb_traced
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED
-from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.guide import Reach
 from asrdistill.nn.soft_targets import SoftRows, SoftTargets
 
 # Apart from the seeds of soft targets' views: teachers are to be asked about views that they have not learnt.
@@ -150,22 +150,39 @@ class LabelledFrames:
     def perturb(
         self, config: PerturbationConfig, seed: tuple[int, ...], numbers: np.ndarray
     ) -> "LabelledFrames":
-        """A view of each utterance with its hard targets, drawn by (seed, its number in the split).
+        """A view of each utterance with its targets, drawn by (seed, its number in the split).
 
-        Soft targets are of the frames as they were, so there must be none.
+        Soft targets, like hard ones, are those of the frames as they were: a student is to say of a perturbed
+        frame what the teachers said of the clean one, and not what they would say of it as it now is. How far
+        apart the two are tells `asrdistill.targets.augmentation_check`; students learn better from teachers
+        that see what they see (Beyer et al. 2022, arXiv:2106.05237, on images).
+        Where the speed changes, all targets and weights follow, and as many frames are usable as before.
         """
-        assert self.soft_targets is None, "soft targets of other frames"
         frames = np.empty(self.frames.shape, np.float16)
+        origins = np.empty(len(frames), np.int64)
         for number, (start, end) in zip(numbers.tolist(), pairwise(self.starts), strict=True):
             rng = np.random.default_rng((*seed, number, _VIEWS_IN_TRAINING))
-            frames[start:end] = perturb(self.frames[start:end], rng, config)
-        return LabelledFrames(frames, self.starts, self.pdf_ids)
+            cuts = self._find_cuts(start, end)
+            frames[start:end], of_view = perturb_traced(self.frames[start:end], rng, config, cuts)
+            origins[start:end] = start + of_view
+        pdf_ids, soft, weights = self.pdf_ids, self.soft_targets, self.weights
+        if config.max_speed:
+            pdf_ids = pdf_ids[origins]
+            soft = None if soft is None else soft.gather(origins)
+            weights = None if weights is None else weights[origins]
+        return LabelledFrames(frames, self.starts, pdf_ids, soft, weights, self.uses_soft_alone)
+
+    def _find_cuts(self, start: int, end: int) -> np.ndarray:
+        """Where usable frames of an utterance begin or end, int64, counted from its start."""
+        if self.uses_soft_alone:
+            return NO_CUTS
+        return np.flatnonzero(np.diff(self.pdf_ids[start:end] != NOT_ALIGNED)) + 1
 
     def find_utterances(self, frames: torch.Tensor) -> torch.Tensor:
         """The utterances that frames belong to, int64, of the frames' shape."""
         return torch.from_numpy(np.searchsorted(self.starts, frames.numpy(), side="right") - 1)
 
-    def take_windows(self, centres: torch.Tensor, model: AcousticModel) -> Batch:
+    def take_windows(self, centres: torch.Tensor, model: Reach) -> Batch:
         """The frames at `centres`, int64 (M or 1, B), with their windows and targets."""
         windows = gather_windows(
             torch.from_numpy(self.frames), self.starts, centres, model.past, model.future
@@ -174,7 +191,7 @@ class LabelledFrames:
         weights = None if self.weights is None else torch.from_numpy(self.weights)[centres]
         return Batch(windows, None, pdf_ids, centres.shape[1], weights, self._take_soft(centres))
 
-    def take_utterances(self, utterances: np.ndarray, model: AcousticModel) -> Batch:
+    def take_utterances(self, utterances: np.ndarray, model: Reach) -> Batch:
         """Whole utterances, padded to the longest one; padding and frames that are not usable weigh 0."""
         first = torch.from_numpy(self.starts[:-1][utterances])
         lengths = torch.from_numpy(self.lengths[utterances])

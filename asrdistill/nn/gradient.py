@@ -6,6 +6,8 @@ autograd through `Dnn.forward` is its test's oracle. Other architectures go thro
 Shapes: M members, B frames, H hidden units, P pdf-ids.
 """
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -13,8 +15,11 @@ import torch
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.dropout import Dropout
+from asrdistill.nn.extra_terms import ExtraTerm, Seen
 from asrdistill.nn.frames import Batch
-from asrdistill.nn.loss import LossGradient
+from asrdistill.nn.guide import JointReach, find_hidden
+from asrdistill.nn.loss import LossGradient, hard_cross_entropy
+from asrdistill.nn.soft_terms import SoftTermConfig, soft_term
 
 
 class Gradient(Protocol):
@@ -70,6 +75,49 @@ class AutogradGradient:
         loss = self.loss.compute(logits.detach(), batch, hard_weights, temperature)
         logits.backward(self.loss.gradient)
         return loss
+
+
+class TermsGradient:
+    """By automatic differentiation, of other losses than `distillation_loss`.
+
+    The loss is w * CE(hard) + (1 - w) * soft term + extra terms; these see the hidden layers of the guide, if
+    there is one, on the same batch, whose inputs are for both.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        dropout: Dropout,
+        term: SoftTermConfig,
+        extra_terms: Sequence[ExtraTerm],
+        guide: AcousticModel | None,
+    ) -> None:
+        self.model, self.dropout = model, dropout
+        self.term, self.extra_terms = term, extra_terms
+        self.needs_hidden = any(extra.needs_hidden for extra in extra_terms)
+        self.guide = guide
+        self.reach = JointReach(model, guide or model)
+
+    def compute(self, batch: Batch, hard_weights: torch.Tensor, temperature: float) -> torch.Tensor:
+        of_terms = (extra.parameters() for extra in self.extra_terms)
+        for parameter in chain(self.model.parameters(), *of_terms):
+            parameter.grad = None
+        hidden: list[torch.Tensor] | None = [] if self.needs_hidden else None
+        inputs = self.reach.narrow(batch.inputs, self.model)
+        logits = self.model(inputs, batch.lengths, self.dropout, hidden)
+        guide_hidden: Sequence[torch.Tensor] = ()
+        if self.guide is not None:
+            heard = self.reach.narrow(batch.inputs, self.guide)
+            guide_hidden = find_hidden(self.guide, heard, batch.lengths)
+        loss = hard_cross_entropy(logits, batch)
+        if batch.soft_targets is not None:
+            soft = soft_term(self.term, logits, batch, temperature)
+            loss = hard_weights * loss + (1 - hard_weights) * soft
+        seen = Seen(batch, logits, hidden or (), guide_hidden)
+        for extra in self.extra_terms:
+            loss = loss + extra(seen)
+        loss.sum().backward()
+        return loss.detach()
 
 
 class DnnGradient:

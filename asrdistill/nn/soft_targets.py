@@ -88,6 +88,10 @@ class SoftTargets(ABC):
         """Those of a stretch of frames."""
 
     @abstractmethod
+    def gather(self, frames: np.ndarray) -> Self:
+        """Those of some frames, int64 (frames,), in their order; a frame may come several times."""
+
+    @abstractmethod
     def take(self, frames: torch.Tensor) -> SoftRows:
         """Those of some frames, int64 (M or 1, B)."""
 
@@ -109,6 +113,17 @@ def _find_places(starts: np.ndarray, frames: torch.Tensor) -> tuple[np.ndarray, 
     return first[..., None] + np.where(is_kept, place, 0), is_kept
 
 
+def _gather_places(starts: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where that stands which frames, int64 (K,), have, frame after frame.
+
+    Returns:
+        Starts of what is gathered, int64 (K + 1,); and the places, int64 (gathered,).
+    """
+    first, counts = starts[frames], np.diff(starts)[frames]
+    gathered = np.concatenate([[0], np.cumsum(counts)])
+    return gathered, np.arange(gathered[-1]) + np.repeat(first - gathered[:-1], counts)
+
+
 class DenseTargets(SoftTargets):
     """A probability for each pdf-id, float16 (N, P); of corrected ones some are below 0."""
 
@@ -128,6 +143,9 @@ class DenseTargets(SoftTargets):
 
     def slice(self, span: slice) -> "DenseTargets":
         return DenseTargets(self.probabilities[span])
+
+    def gather(self, frames: np.ndarray) -> "DenseTargets":
+        return DenseTargets(self.probabilities[frames])
 
     def take(self, frames: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(self.probabilities)[frames].float()
@@ -174,6 +192,11 @@ class SparseTargets(SoftTargets):
         rest = None if self.rest is None else self.rest[span]
         return SparseTargets(starts - starts[0], self.pdf_ids[kept], self.probabilities[kept], rest)
 
+    def gather(self, frames: np.ndarray) -> "SparseTargets":
+        starts, places = _gather_places(self.starts, frames)
+        rest = None if self.rest is None else self.rest[frames]
+        return SparseTargets(starts, self.pdf_ids[places], self.probabilities[places], rest)
+
     def take(self, frames: torch.Tensor) -> SparseRows:
         index, is_kept = _find_places(self.starts, frames)
         return SparseRows(
@@ -218,6 +241,11 @@ class Corrections:
         starts = self.starts[span.start : span.stop + 1]
         kept = slice(starts[0], starts[-1])
         return Corrections(starts - starts[0], self.pdf_ids[kept], self.signs[kept], self.unit)
+
+    def gather(self, frames: np.ndarray) -> "Corrections":
+        """Those of some frames, int64 (frames,), in their order; a frame may come several times."""
+        starts, places = _gather_places(self.starts, frames)
+        return Corrections(starts, self.pdf_ids[places], self.signs[places], self.unit)
 
     def add_to(self, rows: torch.Tensor, frames: torch.Tensor) -> None:
         """Correct the soft targets, float32 (M or 1, B, P), of some frames, int64 (M or 1, B)."""
@@ -279,6 +307,10 @@ class LowRankTargets(SoftTargets):
     def slice(self, span: slice) -> "LowRankTargets":
         corrections = self.corrections.slice(span) if self.corrections else None
         return LowRankTargets(self.coefficients[span], self.basis, corrections)
+
+    def gather(self, frames: np.ndarray) -> "LowRankTargets":
+        corrections = self.corrections.gather(frames) if self.corrections else None
+        return LowRankTargets(self.coefficients[frames], self.basis, corrections)
 
     def without_corrections(self) -> "LowRankTargets":
         return LowRankTargets(self.coefficients, self.basis)

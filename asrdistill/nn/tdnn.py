@@ -31,7 +31,7 @@ class Tdnn(AcousticModel):
         taps = config.tdnn.kernel_size
         self.dilations = config.tdnn.dilations_of(config.num_hidden_layers)
         reach = (taps - 1) * sum(self.dilations)
-        self.past, self.future = reach - reach // 2, reach // 2
+        self.past, self.future = _divide(reach)
         shapes = [
             (taps, *pair) for pair in pairwise([num_bins, *[config.hidden_size] * config.num_hidden_layers])
         ]
@@ -49,26 +49,49 @@ class Tdnn(AcousticModel):
         )
 
     def forward(
-        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        dropout: Dropout | None = None,
+        hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Logits, float32 (M, S * L, P), of padded utterances (S, T, F)."""
         dtype = self.compute_dtype
-        num_utterances, num_frames = inputs.shape[:2]
-        frames = inputs.to(dtype).flatten(0, 1)
-        hidden = _fill_up(frames).expand(self.num_members, -1, -1)
+        rows = _fill_up(inputs.to(dtype).flatten(0, 1)).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             dilation = self.dilations[layer]
             if dropout is None:
-                hidden = convolve(hidden, weight.to(dtype), bias.to(dtype), dilation).relu_()
+                rows = convolve(rows, weight.to(dtype), bias.to(dtype), dilation).relu_()
             else:
-                hidden = _TrainedLayer.apply(hidden, weight.to(dtype), bias, dilation, dropout, layer)
-        reach = self.past + self.future
-        missing = len(frames) - hidden.shape[1]
-        rows = pad(hidden, (0, 0, 0, missing)).unflatten(1, (num_utterances, num_frames))
-        classified = rows[:, :, : num_frames - reach].flatten(1, 2)
+                rows = _TrainedLayer.apply(rows, weight.to(dtype), bias, dilation, dropout, layer)
+            if hidden is not None:
+                hidden.append(self._take_classified(rows, inputs.shape[:2], layer))
+        classified = self._take_classified(rows, inputs.shape[:2], len(self.weights) - 1)
         weight, bias = self.output
         logits = torch.baddbmm(bias.to(dtype), _fill_up(classified), weight.to(dtype))
         return logits[:, : classified.shape[1]].float()
+
+    def _take_classified(self, rows: torch.Tensor, shape: torch.Size, layer: int) -> torch.Tensor:
+        """Of a layer's rows those of the classified frames: windows with the frame in their middle.
+
+        Args:
+            rows: (M, N - those that the layers up to this one reach, H), with rows that fill up in bfloat16.
+            shape: (S, T).
+            layer: its number, from 0.
+
+        Returns:
+            (M, S * L, H).
+        """
+        taps = self.weights[0].shape[1]
+        past, _ = _divide((taps - 1) * sum(self.dilations[: layer + 1]))
+        first, num_classified = self.past - past, shape[1] - self.past - self.future
+        of_utterances = pad(rows, (0, 0, 0, shape.numel() - rows.shape[1])).unflatten(1, shape)
+        return of_utterances[:, :, first : first + num_classified].flatten(1, 2)
+
+
+def _divide(reach: int) -> tuple[int, int]:
+    """Frames of a window besides its middle: those before, and those after."""
+    return reach - reach // 2, reach // 2
 
 
 def _fill_up(rows: torch.Tensor) -> torch.Tensor:

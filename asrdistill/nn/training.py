@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -22,12 +23,16 @@ from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import POOL_FRAMES, Batches, Diversity, batches_in_order
 from asrdistill.nn.checkpoint import CheckpointWriter, TrainingState, load_state, save_state
 from asrdistill.nn.dropout import Dropout
+from asrdistill.nn.extra_terms import ExtraTerm
 from asrdistill.nn.frames import Batch, FrameSource, LabelledFrames
-from asrdistill.nn.gradient import Gradient, make_gradient
+from asrdistill.nn.gradient import Gradient, TermsGradient, make_gradient
+from asrdistill.nn.guide import JointReach
+from asrdistill.nn.inheritance import inherit
 from asrdistill.nn.loss import hard_cross_entropy
 from asrdistill.nn.memory import keep_freed_memory
 from asrdistill.nn.metrics import LINES_AN_EPOCH, MetricsLog
 from asrdistill.nn.models import build_model
+from asrdistill.nn.objective import NO_SOURCES, Objective, TermSources, make_terms
 from asrdistill.nn.precision import PrecisionChoice, choose_dtype
 from asrdistill.progress import say, track
 
@@ -39,6 +44,11 @@ class TrainingConfig(Config):
 
     num_epochs: int = Field(10, ge=1, description="passes over the training split, at most")
     patience: int = Field(4, ge=1, description="epochs without a better dev frame accuracy that end a member")
+    keeps: Literal["best", "last"] = Field(
+        "best",
+        description="weights that are kept; best: of the epoch that was best on dev; last: of the last one, "
+        "without early stopping",
+    )
     batch_size: int = Field(1024, ge=1, description="frames an optimiser step")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step at its highest")
     warmup_share: float = Field(
@@ -53,22 +63,6 @@ class TrainingConfig(Config):
         None, description="how far frames are perturbed, every epoch anew; none: not at all"
     )
     precision: PrecisionChoice = Field("auto", description="matrix products: fp32, bf16, or auto (measured)")
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What the members are trained towards.
-
-    Attributes:
-        hard_weights: one for each member; 1.0 for a teacher.
-        temperature: T of the soft targets.
-        smooths: whether the soft targets are the uniform distribution, whatever the frame: with T = 1 that is
-            label smoothing by one minus the hard weight (Szegedy et al. 2016, arXiv:1512.00567).
-    """
-
-    hard_weights: tuple[float, ...]
-    temperature: float = 1.0
-    smooths: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +102,7 @@ class Trainer:
         seeds: initial weights and dropout, one for each member.
         diversity: what distinguishes the data that the members see.
         checkpoint_path: where the state is kept; also read from there.
+        sources: of extra terms and initial weights.
         metrics_dir: where metrics go; None: nowhere.
         checkpoint_interval_s: least time between checkpoints.
         pool_frames: frames that are shuffled together.
@@ -124,6 +119,7 @@ class Trainer:
     seeds: Sequence[int]
     diversity: Diversity
     checkpoint_path: Path
+    sources: TermSources = NO_SOURCES
     metrics_dir: Path | None = None
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
     pool_frames: int = POOL_FRAMES
@@ -139,7 +135,7 @@ class Trainer:
             The final state: `best` holds every member's best weights.
         """
         keep_freed_memory()
-        self.state = load_state(self.checkpoint_path) or self._start()
+        self.state = load_state(self.checkpoint_path, self._make_terms) or self._start()
         state = self.state
         state.model.compute_dtype = state.best.compute_dtype = getattr(torch, state.compute_dtype)
         if state.step:
@@ -161,9 +157,32 @@ class Trainer:
         """That of the active members; its buffers serve all epochs until a member leaves."""
         if self._gradient is None or self._gradient.model is not self.state.model:
             seeds = [self.seeds[member] for member in self.state.active]
-            dropout = Dropout(self.config.dropout, seeds)
-            self._gradient = make_gradient(self.state.model, batch_size, dropout)
+            dropout, model = Dropout(self.config.dropout, seeds), self.state.model
+            if self.objective.is_plain:
+                self._gradient = make_gradient(model, batch_size, dropout)
+            else:
+                term, terms = self.objective.soft_term, self.state.terms
+                self._gradient = TermsGradient(model, dropout, term, terms, self._guide)
         return self._gradient
+
+    def batches(self, model: AcousticModel, members: Sequence[int]) -> Batches:
+        """Those of some members, as their models and the guide read them."""
+        return Batches(
+            self.train_frames,
+            self._reach(model),
+            self.config.batch_size,
+            self.diversity.of_members(members),
+            self.pool_frames,
+            self.config.perturbation,
+        )
+
+    @property
+    def _guide(self) -> AcousticModel | None:
+        """Whom extra terms ask; None where none of them does."""
+        return self.sources.guide if self.objective.is_guided else None
+
+    def _reach(self, model: AcousticModel) -> JointReach:
+        return JointReach(model, self._guide or model)
 
     def evaluate_stack(self) -> Evaluation:
         """The active members on dev, by weights in their compute type that stay in the same memory."""
@@ -177,16 +196,34 @@ class Trainer:
         return evaluate(self._judged, self.dev_frames)
 
     def _start(self) -> TrainingState:
-        num_members = len(self.seeds)
-        model = build_model(self.model_config, self.num_bins, self.num_pdfs, num_members)
-        model.initialize(self.seeds)
         dtype = choose_dtype(
-            self.config.precision, num_members, self.config.batch_size, self.model_config.hidden_size
+            self.config.precision, len(self.seeds), self.config.batch_size, self.model_config.hidden_size
         )
-        state = TrainingState.begin(model, str(dtype).removeprefix("torch."))
+        name = str(dtype).removeprefix("torch.")
+        state = TrainingState.begin(self._build(), name, self._make_terms())
         # At once: `auto` is measured, and a run that is killed early must not measure anew.
         save_state(self.checkpoint_path, state)
         return state
+
+    def _build(self) -> AcousticModel:
+        """The members as they start."""
+        model = build_model(self.model_config, self.num_bins, self.num_pdfs, len(self.seeds))
+        model.initialize(self.seeds)
+        if self.objective.starts_from_guide:
+            assert self.sources.guide is not None
+            inherit(model, self.sources.guide)
+        return model
+
+    def _make_terms(self) -> list[ExtraTerm]:
+        """The extra terms as they start; layers are compared on the first batch."""
+        if not self.objective.extra_terms:
+            return []
+        model, guide = self._build(), self._guide
+        reach, members = self._reach(model), range(len(self.seeds))
+        batch = next(self.batches(model, members).of_epoch(0).start_at(0))
+        of_guide = None if guide is None else reach.narrow(batch.inputs, guide)
+        heard = reach.narrow(batch.inputs, model), of_guide
+        return make_terms(self.objective.extra_terms, self.sources, model, self.seeds, batch, heard)
 
 
 class _Epoch:
@@ -196,16 +233,8 @@ class _Epoch:
         self.trainer, self.checkpoints, self.metrics = trainer, checkpoints, metrics
         self.state, self.config = trainer.state, trainer.config
         members = self.state.active
-        self.hard_weights = torch.tensor([trainer.objective.hard_weights[m] for m in members])
         self.uniform = torch.full((1, 1, trainer.num_pdfs), 1 / trainer.num_pdfs)
-        batches = Batches(
-            trainer.train_frames,
-            self.state.model,
-            self.config.batch_size,
-            trainer.diversity.of_members(members),
-            trainer.pool_frames,
-            self.config.perturbation,
-        )
+        batches = trainer.batches(self.state.model, members)
         if not self.state.step:
             say(f"  {batches.describe_shuffle()}; {self.state.compute_dtype} products")
         self.batches = batches.of_epoch(self.state.epoch)
@@ -244,9 +273,12 @@ class _Epoch:
         group["lr"] = rate = self._rate()
         group["weight_decay"] = self.config.weight_decay
         self.gradient.dropout.step = state.step
-        if self.trainer.objective.smooths:
+        objective, progress = self.trainer.objective, self._progress()
+        temperature = objective.temperature_at(progress)
+        if objective.smooths:
             batch = replace(batch, soft_targets=self.uniform.expand(1, batch.pdf_ids.shape[1], -1))
-        loss = self.gradient.compute(batch, self.hard_weights, self.trainer.objective.temperature)
+        weights = objective.hard_weights_at(progress, state.active)
+        loss = self.gradient.compute(objective.soften(batch, temperature), weights, temperature)
         state.optimizer.step()
         state.loss_sum += loss
         state.step += 1
@@ -256,10 +288,14 @@ class _Epoch:
         if self.metrics and state.epoch_step % every == 0:
             self._write_metrics({"train_loss": loss}, {"learning_rate": rate})
 
+    def _progress(self) -> float:
+        """Share of all steps that are done."""
+        done = self.state.epoch + self.state.epoch_step / self.batches.num_steps
+        return done / self.config.num_epochs
+
     def _rate(self) -> float:
         """Learning rate: linear rise, then half a cosine down to its final share."""
-        config = self.config
-        done = (self.state.epoch + self.state.epoch_step / self.batches.num_steps) / config.num_epochs
+        config, done = self.config, self._progress()
         if done < config.warmup_share:
             a_step = 1 / (config.num_epochs * self.batches.num_steps)
             return config.learning_rate * (done + a_step) / (config.warmup_share + a_step)
@@ -288,7 +324,7 @@ class _Epoch:
         for row, member in enumerate(state.active):
             record = state.histories[member]
             record.add(float(train_loss[row]), float(dev.frame_accuracy[row]), float(dev.cross_entropy[row]))
-            if record.best_epoch == state.epoch:
+            if record.best_epoch == state.epoch or self.config.keeps == "last":
                 state.keep_best(row, member)
         if self.metrics:
             curves = {"dev_frame_accuracy": dev.frame_accuracy, "dev_cross_entropy": dev.cross_entropy}
@@ -298,7 +334,8 @@ class _Epoch:
             [
                 row
                 for row, member in enumerate(state.active)
-                if state.epoch - state.histories[member].best_epoch < self.config.patience
+                if self.config.keeps == "last"
+                or state.epoch - state.histories[member].best_epoch < self.config.patience
             ]
         )
         self.trainer.waiting_s += self.waiting_s

@@ -33,7 +33,7 @@ from asrdistill.reporting.table import (
 def render_markdown(report: Mapping[str, Any]) -> str:
     """Everything of report.json that a reader wants, as Markdown; the pictures are in report.html only."""
     sections = [
-        [f"# {_escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
+        [f"# {escape(report['recipe'])}: {report['num_teachers']} teachers, one student"],
         [comparisons.tell_what_is_shown(report)],
         _results(report),
         [*conclude(report), *comparisons.conclude_significance(report)],
@@ -62,11 +62,13 @@ def dump_settings(settings: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_<\[|&$])", r"\\\1", text)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def make_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table, the first columns set left."""
     rule = ["---" if column < left else "---:" for column in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
@@ -80,72 +82,70 @@ def _results(report: Mapping[str, Any]) -> list[str]:
         f"{explain_results(report)} The models tell {report['num_tied_states']} tied states apart. "
         f"{FLOPS_NOTE}"
     )
-    return [_table(COLUMNS, [*rows, *transfers]), explanation]
+    return [make_table(COLUMNS, [*rows, *transfers]), explanation]
 
 
 def _errors(report: Mapping[str, Any]) -> list[str]:
     rows = [(row.system, *row.errors) for row in list_rows(report) if row.errors]
-    return ["## Errors on test", _table(("system", "words", "phones"), rows, left=3)] if rows else []
+    return ["## Errors on test", make_table(("system", "words", "phones"), rows, left=3)] if rows else []
 
 
 def _comparisons(report: Mapping[str, Any]) -> list[str]:
     tables = [
-        _table(comparisons.list_columns(measure), comparisons.list_comparison_rows(report, measure))
+        make_table(comparisons.list_columns(measure), comparisons.list_comparison_rows(report, measure))
         for measure in comparisons.list_measures(report)
     ]
     return [comparisons.explain(report), *tables, comparisons.tell_disagreements(report)]
 
 
 def _groups(report: Mapping[str, Any]) -> list[str]:
-    rows = [tuple(map(_escape, row)) for row in groups.list_group_rows(report["speaker_groups"])]
+    rows = [tuple(map(escape, row)) for row in groups.list_group_rows(report["speaker_groups"])]
     columns = groups.list_columns(report["speaker_groups"])
-    return ["## Speaker groups", _table(columns, rows), groups.NOTE] if rows else []
+    return ["## Speaker groups", make_table(columns, rows), groups.NOTE] if rows else []
 
 
 def _confusions(report: Mapping[str, Any]) -> list[str]:
-    rows = [tuple(map(_escape, row)) for row in groups.list_confusion_rows(report["confusions"])]
-    table = _table(groups.CONFUSION_COLUMNS, rows)
+    rows = [tuple(map(escape, row)) for row in groups.list_confusion_rows(report["confusions"])]
+    table = make_table(groups.CONFUSION_COLUMNS, rows)
     return ["## Confusions", table, groups.CONFUSION_NOTE] if rows else []
 
 
 def _calibration(report: Mapping[str, Any]) -> list[str]:
     found = {comparisons.label_system(report, name): one for name, one in report["calibration"].items()}
-    return [_table(reliability.COLUMNS, reliability.list_reliability_rows(found)), reliability.NOTE]
+    return [make_table(reliability.COLUMNS, reliability.list_reliability_rows(found)), reliability.NOTE]
 
 
 def _mimicry(report: Mapping[str, Any]) -> list[str]:
     found = report["mimicry"]
     return [
-        _table(mimicry.CASE_COLUMNS, mimicry.list_case_rows(found)),
+        make_table(mimicry.CASE_COLUMNS, mimicry.list_case_rows(found)),
         mimicry.PHONE_CAPTION + ":",
-        _table(mimicry.COLUMNS, mimicry.list_mimicry_rows(found)),
+        make_table(mimicry.COLUMNS, mimicry.list_mimicry_rows(found)),
         mimicry.NOTE,
     ]
 
 
 def _ensemble_size(report: Mapping[str, Any]) -> list[str]:
     rows = [row.cells for row in ensemble_curve.list_size_rows(report["ensemble_size"])]
-    return [_table(ensemble_curve.COLUMNS, rows), ensemble_curve.NOTE]
+    return [make_table(ensemble_curve.COLUMNS, rows), ensemble_curve.NOTE]
 
 
 def _agreement(report: Mapping[str, Any]) -> list[str]:
-    return [_table(agreement.COLUMNS, agreement.list_agreement_rows(report["agreement"])), agreement.NOTE]
+    return [make_table(agreement.COLUMNS, agreement.list_agreement_rows(report["agreement"])), agreement.NOTE]
 
 
 def _codecs(report: Mapping[str, Any]) -> list[str]:
     rows = codec_curve.list_codec_rows(report["codecs"])
-    return ["## Codecs", _table(codec_curve.COLUMNS, rows), codec_curve.NOTE] if rows else []
+    return ["## Codecs", make_table(codec_curve.COLUMNS, rows), codec_curve.NOTE] if rows else []
 
 
 def _hinton() -> str:
     rows = [*HINTON_ROWS, ("transfer", *HINTON_TRANSFER)]
-    return _table(("system", "frame accuracy (%)", "WER (%)"), rows)
+    return make_table(("system", "frame accuracy (%)", "WER (%)"), rows)
 
 
 def _bullets(values: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"- {_escape(str(key))}: {_escape(format_value(value))}" for key, value in values.items()
-    )
+    return "\n".join(f"- {escape(str(key))}: {escape(format_value(value))}" for key, value in values.items())
 
 
 def format_value(value: Any) -> str:
@@ -157,7 +157,8 @@ def format_value(value: Any) -> str:
 
 def _costs(stages: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [*costs.list_cost_rows(stages), costs.sum_costs(stages)]
-    table = _table(costs.COLUMNS, [(_escape(row.stage), row.time, row.peak_memory, row.size) for row in rows])
+    cells = [(escape(row.stage), row.time, row.peak_memory, row.size) for row in rows]
+    table = make_table(costs.COLUMNS, cells)
     return f"{table}\n\n{costs.NOTE}"
 
 
@@ -169,5 +170,5 @@ def _left_out(parts: Sequence[Mapping[str, Any]]) -> str:
 
 def _left_out_line(part: Mapping[str, Any]) -> str:
     ids = ", ".join(part["utterance_ids"])
-    named = f": {_escape(ids)}" if ids else ""
-    return f"- {_escape(part['stage'])}: {part['num_utterances']} ({_escape(part['reason'])}){named}"
+    named = f": {escape(ids)}" if ids else ""
+    return f"- {escape(part['stage'])}: {part['num_utterances']} ({escape(part['reason'])}){named}"

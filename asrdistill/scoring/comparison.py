@@ -151,7 +151,7 @@ def bootstrap_transfers(
         )
     }
     for rate in RATES:
-        if rate in ensemble.recognised:
+        if all(rate in outcome.recognised for outcome in (ensemble, *teachers, *students)):
             of_teachers, of_students = (
                 np.stack([outcome.recognised[rate].errors for outcome in outcomes])
                 for outcomes in (teachers, students)

@@ -30,9 +30,14 @@ class Outcomes:
         references: by the name of the error rate, what was said in each.
     """
 
-    def __init__(self, experiment_dir: Path) -> None:
-        """Read what all systems share."""
-        self._dir = experiment_dir / "score"
+    def __init__(self, experiment_dir: Path, score_dir: Path | None = None) -> None:
+        """Read what all systems share.
+
+        Args:
+            experiment_dir: of the experiment.
+            score_dir: with what its systems made of test; None: that of the score stage.
+        """
+        self._dir = score_dir or experiment_dir / "score"
         self._outcomes: dict[str, Outcome] = {}
         known = {u.id: u for u in read_manifest(experiment_dir / "prepare/manifests/test.jsonl")}
         counted: dict[str, Any] = json.loads((self._dir / "test_frames.json").read_text(encoding="utf-8"))

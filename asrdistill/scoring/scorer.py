@@ -88,19 +88,25 @@ class Scorer:
 
     Attributes:
         can_decode: whether the tied states' phones are known; otherwise frame accuracy alone is scored.
+        train_pdf_ids: hard targets of the training split, from which the priors come.
         language_model: over the lexicon's words.
         model_facts: what `describe_language_model` says of it.
     """
 
     def __init__(
-        self, config: DecodingConfig, experiment: Experiment, systems_dir: Path | None = None
+        self,
+        config: DecodingConfig,
+        experiment: Experiment,
+        systems_dir: Path | None = None,
+        with_phones: bool = True,
     ) -> None:
         """Args:
         config: of the recipe.
         experiment: whose features, alignments and transcripts are meant.
         systems_dir: for what each system made of test; None: `score/systems`.
+        with_phones: whether phones are recognised too, which takes as long as words do.
         """
-        self.config = config
+        self.config, self.with_phones = config, with_phones
         self.systems_dir = systems_dir or experiment.stage_dir("score") / "systems"
         self.graphs_dir = experiment.dir / "graphs"
         features_dir = experiment.stage_dir("features")
@@ -110,8 +116,8 @@ class Scorer:
         self.pdf_ids = {s: read_pdf_ids(align_dir, s, store.num_frames) for s, store in self.stores.items()}
         self.tied_states = TiedStates.read(align_dir / "tied_states.json")
         self.lexicon = Lexicon.read(experiment.dir / "prepare/lexicon.txt")
-        train_pdf_ids: np.ndarray = np.load(align_dir / "train.npy", allow_pickle=False)
-        self.log_priors = compute_log_priors(train_pdf_ids, self.tied_states.num_pdfs)
+        self.train_pdf_ids: np.ndarray = np.load(align_dir / "train.npy", allow_pickle=False)
+        self.log_priors = compute_log_priors(self.train_pdf_ids, self.tied_states.num_pdfs)
         manifests = {
             split: read_manifest(experiment.dir / f"prepare/manifests/{split}.jsonl")
             for split in ("train", *SPLITS)
@@ -180,7 +186,9 @@ class Scorer:
 
     def score(self, system: System) -> dict[str, Any]:
         """Frame accuracy on dev and test; weights tuned on dev; word and phone errors on test with them."""
-        tasks = [self.words, self.phones] if self.can_decode else []
+        tasks = [self.words] if self.can_decode else []
+        if self.can_decode and self.with_phones:
+            tasks.append(self.phones)
         (dev, dev_readings), (test, test_readings) = (self.decode(system, split, tasks) for split in SPLITS)
         frames_path, *hypotheses_paths = self.list_files(system)
         write_correct_frames(frames_path, test_readings)
@@ -216,7 +224,9 @@ class Scorer:
 
     def list_files(self, system: System) -> list[Path]:
         """What `score` leaves of a system: frames that are right, words, phones; the latter where decoded."""
-        suffixes = ["test_frames.npy", *(["test.txt", "test.phones.txt"] if self.can_decode else [])]
+        suffixes = ["test_frames.npy"]
+        if self.can_decode:
+            suffixes += ["test.txt", "test.phones.txt"] if self.with_phones else ["test.txt"]
         return [self.systems_dir / f"{system.name}.{suffix}" for suffix in suffixes]
 
     def decode(

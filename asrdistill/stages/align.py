@@ -23,8 +23,9 @@ from asrdistill.hmm.training import GmmTrainer
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.objective import Objective
 from asrdistill.nn.realignment import compute_log_priors, compute_scaled_log_likelihoods, realign_utterance
-from asrdistill.nn.training import Objective, Trainer
+from asrdistill.nn.training import Trainer
 from asrdistill.progress import say, track
 from asrdistill.recipe import NOT_IMPORTED, TOO_FEW_FRAMES, Recipe
 

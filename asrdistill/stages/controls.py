@@ -20,9 +20,10 @@ from asrdistill.features.frame_store import list_store_files
 from asrdistill.nn.batches import POOL_FRAMES, Diversity
 from asrdistill.nn.checkpoint import load_model
 from asrdistill.nn.frames import FrameSource, read_labelled_frames
+from asrdistill.nn.objective import Objective
 from asrdistill.nn.precision import name_precision
 from asrdistill.nn.trained import train_once
-from asrdistill.nn.training import Objective, Trainer, TrainingConfig
+from asrdistill.nn.training import Trainer, TrainingConfig
 from asrdistill.recipe import ControlKind, Recipe
 from asrdistill.targets.shards import ShardReader
 from asrdistill.targets.streaming import open_training_frames

@@ -19,7 +19,7 @@ from asrdistill.features.perturbation import perturb
 from asrdistill.hmm.alignment import read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.checkpoint import load_model
+from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.nn.soft_targets import SoftTargets
 from asrdistill.parallel import map_in_order
 from asrdistill.progress import say, track
@@ -32,6 +32,7 @@ from asrdistill.targets.planning import LADDER, Cost, Planner, Sample, fill_in
 from asrdistill.targets.rewriting import AddedTeachers
 from asrdistill.targets.shards import (
     FRAME_RECORD,
+    GUIDE,
     ShardReader,
     SoftTargetSample,
     is_written_by,
@@ -62,9 +63,20 @@ WRITES = ("soft_targets/shards/",)
 def run(recipe: Recipe, experiment: Experiment) -> None:
     """Dump every shard that is not there yet, then the index."""
     shards_dir = experiment.stage_dir("soft_targets") / "shards"
-    teachers_path = experiment.dir / "teachers/model.safetensors"
+    write_dump(recipe, experiment, experiment.dir / "teachers/model.safetensors", shards_dir)
+
+
+def write_dump(recipe: Recipe, experiment: Experiment, teachers_path: Path, shards_dir: Path) -> None:
+    """Dump what is not there yet of the soft targets of some teachers.
+
+    Args:
+        recipe: whose `soft_targets` are meant.
+        experiment: with features and alignments.
+        teachers_path: weights of the teachers.
+        shards_dir: folder for the shards.
+    """
     model, described = load_model(teachers_path)
-    dumped = dump_shards(recipe, experiment, model)
+    dumped = dump_shards(recipe, experiment, model, shards_dir)
     drop_leftovers(shards_dir)
     tied_states = TiedStates.read(experiment.dir / "align/tied_states.json")
     identity: dict[str, Any] = {
@@ -73,6 +85,7 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "temperatures": list(recipe.soft_targets.temperatures),
         "average": recipe.soft_targets.average,
         "averaging": AVERAGING_RULES[recipe.soft_targets.average],
+        "wrong_weight": recipe.soft_targets.wrong_weight,
         "teachers": _describe_teachers(teachers_path, model, described),
         "tied_states": {"sha256": hash_file(experiment.dir / "align/tied_states.json")},
         "num_views": recipe.soft_targets.num_views,
@@ -81,6 +94,10 @@ def run(recipe: Recipe, experiment: Experiment) -> None:
         "hard_targets": {split: hash_file(experiment.dir / f"align/{split}.npy") for split in SPLITS},
         "features": recipe.features.model_dump(mode="json"),
     }
+    guide = recipe.soft_targets.guide
+    if guide is not None:
+        save_model(shards_dir / GUIDE, model.select_members([guide]), {"teacher": guide})
+        identity["guide"] = {"teacher": guide, "sha256": hash_file(shards_dir / GUIDE)}
     write_index(shards_dir, dumped, identity)
 
 
@@ -88,20 +105,21 @@ def dump_shards(
     recipe: Recipe,
     experiment: Experiment,
     model: AcousticModel,
+    shards_dir: Path,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Make shards until all are there, beside other workers.
 
     Args:
         recipe: of the experiment.
-        experiment: whose features, alignments and soft targets are meant.
+        experiment: whose features and alignments are meant.
         model: the teachers.
+        shards_dir: folder for the shards.
         check: raises an error where a shard that is ready is not wanted any more.
 
     Returns:
         What the index is to say of the shards, by split.
     """
-    shards_dir = experiment.stage_dir("soft_targets") / "shards"
     dumps = {split: _Dump(recipe, experiment, split, model) for split in SPLITS}
     config, train = recipe.soft_targets, dumps["train"]
     codecs = provide_codecs(shards_dir, config.codec, config.temperatures, train.draw_sample)
@@ -210,9 +228,10 @@ class _Dump:
         logits_bytes = 4 * self.model.num_members * longest * self.model.num_pdfs
         return max(1, min(torch.get_num_threads(), MOST_LOGITS_BYTES // logits_bytes))
 
-    def ask(self, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
-        """The teachers about an utterance."""
-        return ask_teachers(self.model, frames, temperatures, self.config.average)
+    def ask(self, number: int, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
+        """The teachers about an utterance, or a view of it."""
+        pdf_ids, weight = self.speech.pdf_ids_of(number), self.config.wrong_weight
+        return ask_teachers(self.model, frames, temperatures, self.config.average, pdf_ids, weight)
 
     def draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
         """Averages, float32 (T, N, P), of utterances from all over the split."""
@@ -223,7 +242,7 @@ class _Dump:
     def ask_all(self, utterances: Sequence[int], temperatures: tuple[float, ...]) -> Iterator[np.ndarray]:
         """Averages, float32 (T, N, P), of some utterances."""
         return map_in_order(
-            lambda number: self.ask(self.speech.frames_of(number), temperatures).averages,
+            lambda number: self.ask(number, self.speech.frames_of(number), temperatures).averages,
             utterances,
             self._count_workers(utterances),
         )
@@ -235,7 +254,7 @@ class _Dump:
             rng = np.random.default_rng((self.config.seed, view, number))
             frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
             name = f"{name}~view{view}"
-        opinion = self.ask(frames, self.config.temperatures)
+        opinion = self.ask(number, frames, self.config.temperatures)
         soft = {}
         for place, (average, (temperature, codec)) in enumerate(
             zip(opinion.averages, codecs.items(), strict=True)
@@ -362,7 +381,8 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
             "learn from, one to measure; take more --minutes"
         )
     temperature = recipe.student.temperature
-    dump.ask(dump.speech.frames_of(utterances[0]), (temperature,))  # what is compiled the first time
+    first = utterances[0]
+    dump.ask(first, dump.speech.frames_of(first), (temperature,))  # what is compiled the first time
     start = time.perf_counter()
     asked = track(dump.ask_all(utterances, (temperature,)), "ask teachers", len(utterances))
     averages = [of_temperatures[0] for of_temperatures in asked]

@@ -5,19 +5,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asrdistill.errors import ExperimentError
+import numpy as np
+
+from asrdistill.errors import ContractError, ExperimentError
 from asrdistill.experiment import Experiment, hash_file, write_json
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
+from asrdistill.nn.frames import FrameSource, LabelledFrames
+from asrdistill.nn.objective import Objective, TermSources
 from asrdistill.nn.precision import PrecisionChoice, name_precision
+from asrdistill.nn.sequence_term import count_transitions
 from asrdistill.nn.trained import Trained, checkpoint_of, train_once
-from asrdistill.nn.training import Objective, Trainer
+from asrdistill.nn.training import Trainer
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe, StudentConfig
 from asrdistill.targets.fetching import fetch_shards
-from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.shards import WHY_NOT_ANY, ShardReader, serves_any_temperature
 from asrdistill.targets.streaming import open_training_frames
 
 SETTINGS = ("student", "teachers.model")
@@ -110,6 +115,7 @@ def make_trainer(
     students: Sequence[Student],
     checkpoint_path: Path,
     metrics_dir: Path | None,
+    uses_soft_targets: bool = True,
 ) -> Trainer:
     """What trains students as one stack; they differ in hard weight and seed alone.
 
@@ -120,23 +126,57 @@ def make_trainer(
         students: of the stack.
         checkpoint_path: where its state is kept.
         metrics_dir: for metrics.
+        uses_soft_targets: otherwise they learn from the hard targets alone.
     """
-    train_frames, pool_frames = open_training_frames(shards, config.temperature, config.frame_weights)
+    final = config.annealing.temperature
+    if final is not None and not serves_any_temperature(shards.index["average"], shards.codec_config):
+        raise ContractError(
+            f"soft targets {shards.shards_dir}: student.annealing.temperature is {final:g}, but {WHY_NOT_ANY}"
+        )
+    temperature = config.temperature if uses_soft_targets else None
+    train_frames, pool_frames = open_training_frames(shards, temperature, config.frame_weights)
+    if config.train_share < 1:
+        train_frames = draw_share(train_frames, config.train_share, config.seed)
     return Trainer(
         model_config=model_config,
         num_bins=shards.num_bins,
         num_pdfs=shards.num_pdfs,
         config=config.training,
-        objective=Objective(tuple(student.hard_weight for student in students), config.temperature),
+        objective=Objective(
+            tuple(student.hard_weight for student in students),
+            config.temperature,
+            annealing=config.annealing,
+            soft_term=config.soft_term,
+            extra_terms=config.extra_terms,
+            starts_from_guide=config.initial_weights == "guide",
+        ),
         train_frames=train_frames,
         dev_frames=shards.load("dev", None),
         names=[str(student) for student in students],
         seeds=[student.seed for student in students],
         diversity=Diversity(config.seed),
         checkpoint_path=checkpoint_path,
+        sources=open_sources(shards, config),
         metrics_dir=metrics_dir,
         pool_frames=pool_frames,
     )
+
+
+def open_sources(shards: ShardReader, config: StudentConfig) -> TermSources:
+    """What the terms of a student's loss and its initial weights are made from."""
+    bigram = None
+    if config.has_sequences:
+        hard = shards.load("train", None)
+        bigram = count_transitions(hard.pdf_ids, hard.starts, shards.num_pdfs)
+    return TermSources(shards.load_guide() if config.needs_guide else None, bigram)
+
+
+def draw_share(frames: FrameSource, share: float, seed: int) -> LabelledFrames:
+    """Utterances drawn by a seed that have a share of a split's frames together, in memory; at least one."""
+    order = np.random.default_rng((seed, frames.num_utterances)).permutation(frames.num_utterances)
+    ends = np.cumsum(frames.lengths[order])
+    count = max(1, int(np.searchsorted(ends, share * ends[-1], side="right")))
+    return frames.select(np.sort(order[:count]))
 
 
 def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:

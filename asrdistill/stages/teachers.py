@@ -6,7 +6,8 @@ from asrdistill.hmm.topology import TiedStates
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
 from asrdistill.nn.frames import read_labelled_frames
-from asrdistill.nn.training import Objective, Trainer
+from asrdistill.nn.objective import Objective
+from asrdistill.nn.training import Trainer
 from asrdistill.recipe import Recipe
 
 SETTINGS = ("teachers",)

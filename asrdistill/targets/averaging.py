@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,9 +9,9 @@ import torch
 from asrdistill.errors import ContractError
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.softmax_loops import average_posteriors, count_votes, find_entropies
+from asrdistill.targets.teacher_shares import Average, average_with_shares, share_out_weights
 
 BYTE = 255
-Average = Literal["arithmetic", "geometric"]
 AVERAGING_RULES: dict[Average, str] = {
     "arithmetic": "arithmetic mean over teachers of softmax(logits / T)",
     "geometric": "softmax of the mean over teachers of logits / T",
@@ -48,7 +47,12 @@ class Opinion:
 
 @torch.inference_mode()
 def ask_teachers(
-    model: AcousticModel, frames: np.ndarray, temperatures: tuple[float, ...], average: Average = "arithmetic"
+    model: AcousticModel,
+    frames: np.ndarray,
+    temperatures: tuple[float, ...],
+    average: Average = "arithmetic",
+    pdf_ids: np.ndarray | None = None,
+    wrong_weight: float = 1.0,
 ) -> Opinion:
     """Average the teachers' posteriors into soft targets, and tell how much they disagree.
 
@@ -64,6 +68,8 @@ def ask_teachers(
         frames: float16 (L, F), one utterance.
         temperatures: each logit is divided by T before the softmax.
         average: which mean over teachers.
+        pdf_ids: int32 (L,), hard targets, -1 where there is none; None: there are none.
+        wrong_weight: how much teachers count that are wrong, as `share_out_weights` says.
 
     Raises:
         ContractError: a posterior is not a number.
@@ -85,6 +91,10 @@ def ask_teachers(
         mean = torch.from_numpy(logits).mean(0)
         for place, temperature in enumerate(temperatures):
             averages[place] = torch.softmax(mean / temperature, dim=1).numpy()
+    if pdf_ids is not None and wrong_weight != 1:
+        shares = share_out_weights(winners, pdf_ids, wrong_weight)
+        for place, temperature in enumerate(temperatures):
+            averages[place] = average_with_shares(logits, shares, temperature, average)
     return Opinion(averages, winners, entropies, divergence)
 
 

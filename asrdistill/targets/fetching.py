@@ -7,6 +7,7 @@ from typing import Any
 from asrdistill.corpus.download import fetch_file
 from asrdistill.errors import ContractError
 from asrdistill.experiment import hash_file
+from asrdistill.targets.shards import list_other_files
 
 
 def fetch_shards(url: str, shards_dir: Path) -> None:
@@ -41,7 +42,7 @@ def _list_files(index_path: Path, base: str) -> dict[str, str]:
     try:
         index: dict[str, Any] = json.loads(index_path.read_text(encoding="utf-8"))
         shards = [shard for many in index["splits"].values() for shard in many]
-        files = {**index.get("codebooks", {}), **{shard["file"]: shard["sha256"] for shard in shards}}
+        files = {**list_other_files(index), **{shard["file"]: shard["sha256"] for shard in shards}}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ContractError(
             f"{base}/index.json: not the index of soft-target shards ({error!r}); give the URL of the folder "

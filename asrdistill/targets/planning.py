@@ -25,8 +25,9 @@ from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.gradient import AutogradGradient
 from asrdistill.nn.loss import LEAST_REST
+from asrdistill.nn.objective import Objective
 from asrdistill.nn.soft_targets import DenseTargets, LowRankTargets, SoftRows, SoftTargets, SparseRows
-from asrdistill.nn.training import Objective, Trainer, TrainingConfig
+from asrdistill.nn.training import Trainer, TrainingConfig
 from asrdistill.targets.codecs import (
     CodecConfig,
     DenseConfig,

@@ -9,6 +9,7 @@ Shapes: T temperatures, N frames, P pdf-ids.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from asrdistill.errors import ContractError, ExperimentError
-from asrdistill.experiment import write_json
+from asrdistill.experiment import atomic_path, write_json
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.soft_targets import SoftTargets
 from asrdistill.nn.softmax_loops import find_entropies
@@ -34,6 +35,7 @@ from asrdistill.targets.claims import drop_leftovers, share_out
 from asrdistill.targets.codebooks import provide_codecs
 from asrdistill.targets.codecs import Codec, CodecConfig, DenseConfig
 from asrdistill.targets.shards import (
+    GUIDE,
     ShardReader,
     SoftTargetSample,
     read_index,
@@ -90,6 +92,9 @@ def rewrite(
         for path in (*damaged, out / "index.json"):
             path.unlink(missing_ok=True)
     try:
+        if reader.index.get("guide"):
+            with atomic_path(out / GUIDE) as temporary:
+                shutil.copyfile(reader.shards_dir / GUIDE, temporary)
         rewriter.write(out)
         for _ in share_out(out, ["index.json"]):
             splits = {
@@ -114,6 +119,11 @@ def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
         raise ContractError(
             f"soft targets {reader.shards_dir}: the average is {reader.index['average']}; how far teachers "
             "are from each other can be continued for soft_targets.average arithmetic alone: dump again"
+        )
+    if adds_teachers and reader.index["wrong_weight"] != 1:
+        raise ContractError(
+            f"soft targets {reader.shards_dir}: wrong_weight is {reader.index['wrong_weight']:g}: how much "
+            "each teacher counts depends on all of them, so none can be added; dump again with 1"
         )
 
 

@@ -28,7 +28,9 @@ from asrdistill.config import Config
 from asrdistill.errors import ContractError
 from asrdistill.experiment import atomic_path, hash_file, write_json
 from asrdistill.features.perturbation import PerturbationConfig
+from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
+from asrdistill.nn.checkpoint import load_model
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.targets.averaging import BYTE, Average
 from asrdistill.targets.codecs import (
@@ -48,6 +50,8 @@ WHY_NOT_ANY = (
     "an average made at one temperature cannot be turned into that at another, unless soft_targets.average "
     "is geometric and the codec {kind: transform, correction: null}; add it to soft_targets.temperatures"
 )
+# A teacher's weights, beside the shards of a dump that has a guide.
+GUIDE = "guide.safetensors"
 REPAIR = "asrdistill repair EXP makes it again, or fetch it again"
 
 
@@ -68,6 +72,19 @@ class SoftTargetsConfig(Config):
         "their logits, which with codec {kind: transform, correction: null} serves a student at any "
         "temperature",
     )
+    wrong_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of a teacher that is wrong on a frame, in the average; what is freed goes to those "
+        "that are right (ElFadeel 2021: 0.75); 1: all alike",
+    )
+    guide: int | None = Field(
+        None,
+        ge=0,
+        description="number of a teacher whose weights are put beside the shards, for students that learn "
+        "from its hidden layers or start from it; null: none",
+    )
     num_views: int = Field(
         0, ge=0, description="perturbed views of each training utterance, stored besides the utterance itself"
     )
@@ -81,6 +98,15 @@ class SoftTargetsConfig(Config):
         names = [f"{temperature:g}" for temperature in self.temperatures]
         if len(set(names)) < len(names):
             raise ValueError(f"temperatures are {', '.join(names)}: each is to be given once")
+        return self
+
+    @model_validator(mode="after")
+    def _check_speed(self) -> Self:
+        if self.perturbation.max_speed:
+            raise ValueError(
+                f"perturbation.max_speed is {self.perturbation.max_speed:g}, but stored views keep their "
+                "utterance's timing; expected 0: set it in student.training.perturbation"
+            )
         return self
 
     @property
@@ -208,6 +234,12 @@ def read_index(path: Path) -> dict[str, Any]:
     return index
 
 
+def list_other_files(index: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the files of a dump that are no shards, by name."""
+    guide = index.get("guide")
+    return {**index.get("codebooks", {}), **({GUIDE: guide["sha256"]} if guide else {})}
+
+
 def is_written_by(path: Path, codecs: Mapping[float, Codec]) -> bool:
     """Whether a shard's soft targets were written by these codecs, with the codebooks that they have."""
     missing = {f"{_name(t)}.{codec.extension}": codec.fingerprint for t, codec in codecs.items()}
@@ -264,6 +296,27 @@ class ShardReader:
     @property
     def num_bins(self) -> int:
         return int(self.index["features"]["num_mel_bins"])
+
+    def load_guide(self) -> AcousticModel:
+        """The teacher whose weights lie beside the shards, a stack of one.
+
+        Raises:
+            ContractError: there is none, or its file is damaged.
+        """
+        described = self.index.get("guide")
+        if not described:
+            raise ContractError(
+                f"soft targets {self.shards_dir}: no teacher's weights lie beside them, which "
+                "student.extra_terms or student.initial_weights needs; dump again with soft_targets.guide=0"
+            )
+        self.check_file(GUIDE, described["sha256"])
+        model, _ = load_model(self.shards_dir / GUIDE)
+        return model
+
+    @property
+    def other_files(self) -> dict[str, str]:
+        """SHA-256 of codebooks and guide, by name."""
+        return list_other_files(self.index)
 
     @property
     def teacher_config(self) -> AcousticModelConfig:

@@ -33,7 +33,7 @@ def find_damage(shards_dir: Path) -> list[Damage]:
     except ContractError as error:
         return [Damage(shards_dir / "index.json", str(error))]
     damage = []
-    for name, sha256 in reader.index["codebooks"].items():
+    for name, sha256 in reader.other_files.items():
         damage += _look_at(shards_dir / name, reader.check_file, name, sha256)
     # What a damaged codebook would decode tells nothing of the shards.
     check = _check_hash if damage else _check_shard

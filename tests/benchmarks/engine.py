@@ -17,7 +17,8 @@ from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import TrainingState
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.models import build_model
-from asrdistill.nn.training import Objective, Trainer, TrainingConfig
+from asrdistill.nn.objective import Objective
+from asrdistill.nn.training import Trainer, TrainingConfig
 
 NUM_MEMBERS = 10
 NUM_HIDDEN_LAYERS = {"dnn": 4, "tdnn": 6}

@@ -45,9 +45,13 @@ class UtteranceModel(AcousticModel):
         self.biases = torch.nn.ParameterList(self.new_parameter(1, size) for size in sizes[1:])
 
     def forward(
-        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None, dropout: Dropout | None = None
+        self,
+        inputs: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        dropout: Dropout | None = None,
+        hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        assert lengths is not None
+        assert lengths is not None and hidden is None
         assert inputs.shape[1] == self.past + int(lengths.max()) + self.future
         dtype = self.compute_dtype
         windows = inputs.unfold(1, self.past + 1 + self.future, 1).transpose(2, 3)

@@ -523,3 +523,75 @@ def test_views_in_training_are_not_those_that_teachers_are_asked_about(spectra: 
     asked = perturb(spectra.frames[start:end], np.random.default_rng((5, 2, number)), PERTURBATION)
     trained = spectra.select(np.array([number])).perturb(PERTURBATION, (5, 2), np.array([number]))
     assert not np.isclose(trained.frames, asked, atol=1e-3).all(1).any()
+
+
+PLAYED = PerturbationConfig(max_warp=0, channel=0, max_gain=0, max_speed=0.3)
+
+
+@pytest.fixture
+def spoken() -> LabelledFrames:
+    """Twelve utterances of 30 to 59 frames; a frame's only coefficient is its number.
+
+    One is not aligned, of another one a stretch is not.
+    """
+    starts = np.cumsum([0, *np.random.default_rng(4).integers(30, 60, 12)])
+    numbers = np.arange(starts[-1])
+    pdf_ids = (numbers % NUM_PDFS).astype(np.int32)
+    pdf_ids[starts[2] : starts[3]] = pdf_ids[starts[7] + 5 : starts[7] + 15] = -1
+    soft_targets = DenseTargets(np.stack([numbers, -numbers], 1).astype(np.float16))
+    weights = (1 + numbers).astype(np.float32)
+    return LabelledFrames(numbers.astype(np.float16)[:, None], starts, pdf_ids, soft_targets, weights)
+
+
+@pytest.mark.parametrize("pool_frames", [10_000, 150])
+@pytest.mark.parametrize("reads_utterances", [False, True])
+def test_batches_of_another_speed_are_as_planned_with_targets_that_follow(
+    spoken: LabelledFrames, of_utterances: AcousticModel, pool_frames: int, reads_utterances: bool
+) -> None:
+    model = of_utterances if reads_utterances else OF_FRAMES
+    epoch = Batches(spoken, model, 70, Diversity(0), pool_frames, PLAYED).of_epoch(1)
+    still = Batches(spoken, model, 70, Diversity(0), pool_frames).of_epoch(1)
+    batches = list(epoch.start_at(0))
+    assert len(batches) == epoch.num_steps == still.num_steps > 3
+    moved = 0
+    for batch, before in zip(batches, still.start_at(0), strict=True):
+        assert batch.num_frames == before.num_frames
+        assert isinstance(batch.soft_targets, torch.Tensor) and batch.weights is not None
+        if reads_utterances:
+            heard = batch.inputs[:, PAST:-FUTURE, 0].reshape(1, -1)
+            counts = batch.weights > 0
+        else:
+            heard = batch.inputs[..., PAST]
+            counts = torch.ones_like(heard, dtype=torch.bool)
+        origins = batch.soft_targets[..., 0].long()
+        # What is heard lies between two frames; float16 tells quarters there.
+        assert (heard.float() - origins)[counts].abs().max() < 0.75
+        assert torch.equal(batch.pdf_ids[counts], (origins % NUM_PDFS)[counts])
+        assert torch.equal(batch.weights[counts], (1 + origins)[counts].float())
+        moved += int((heard.float() != origins)[counts].sum())
+    assert moved > 100
+
+
+@pytest.mark.parametrize("pool_frames", [10_000, 150])
+@pytest.mark.parametrize("reads_utterances", [False, True])
+def test_batches_of_another_speed_are_the_same_from_any_step(
+    spoken: LabelledFrames, of_utterances: AcousticModel, pool_frames: int, reads_utterances: bool
+) -> None:
+    model = of_utterances if reads_utterances else OF_FRAMES
+    batches = Batches(spoken, model, 70, Diversity(0), pool_frames, PLAYED)
+    whole = list(batches.of_epoch(1).start_at(0))
+    for step in range(len(whole) + 1):
+        assert_equal(list(batches.of_epoch(1).start_at(step)), whole[step:])
+
+
+def test_a_whole_split_in_memory_is_perturbed_without_a_copy_of_its_targets(
+    spoken: LabelledFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives what a copy would give: soft targets may take gigabytes."""
+    batches = Batches(spoken, OF_FRAMES, 70, Diversity(0), perturbation=PERTURBATION)
+    everything = np.arange(spoken.num_utterances)
+    expected = spoken.select(everything).perturb(PERTURBATION, (0, 2), everything)
+    monkeypatch.setattr(LabelledFrames, "select", None)
+    (loaded,) = batches.load_pools(2, [everything])
+    assert loaded.soft_targets is spoken.soft_targets
+    np.testing.assert_array_equal(loaded.frames, expected.frames)

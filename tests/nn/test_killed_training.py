@@ -29,7 +29,8 @@ from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import CheckpointWriter, save_model, save_state
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.gradient import DnnGradient
-from asrdistill.nn.training import Objective, Trainer, TrainingConfig
+from asrdistill.nn.objective import Objective
+from asrdistill.nn.training import Trainer, TrainingConfig
 
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "14"))
 KILLS_A_TRAINING = 7

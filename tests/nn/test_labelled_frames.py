@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from asrdistill.features.context import ContextConfig
+from asrdistill.features.perturbation import PerturbationConfig, perturb
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.dnn import Dnn
@@ -180,3 +181,70 @@ def test_weights_say_how_much_a_frame_counts(
     found = batch.inputs.flatten()[: len(counted)][counted]
     torch.testing.assert_close(batch.weights[0][counted], found.float() / 30)
     assert int(counted.sum()) == 20
+
+
+PLAYED = PerturbationConfig(max_warp=0, channel=0, max_gain=0, max_speed=0.3)
+LONG_STARTS = np.array([0, 60, 60, 61, 200])
+
+
+def make_long(uses_soft_alone: bool = False) -> LabelledFrames:
+    """200 frames, each its number, of which those from 20 on to 35 and the last 25 are not aligned."""
+    numbers = np.arange(200)
+    is_aligned = ((numbers < 20) | (numbers >= 35)) & (numbers < 175)
+    return LabelledFrames(
+        numbers.astype(np.float16)[:, None],
+        LONG_STARTS,
+        np.where(is_aligned, numbers, -1).astype(np.int32),
+        DenseTargets(np.eye(200, dtype=np.float16)),
+        (numbers / 200).astype(np.float32),
+        uses_soft_alone,
+    )
+
+
+@pytest.mark.parametrize("uses_soft_alone", [False, True])
+def test_all_targets_follow_where_the_speed_changes(uses_soft_alone: bool) -> None:
+    """To the frame that is nearest to what is heard, in the same utterance."""
+    long = make_long(uses_soft_alone)
+    played = long.perturb(PLAYED, (0, 3), np.array([4, 7, 5, 6]))
+    assert isinstance(played.soft_targets, DenseTargets) and played.weights is not None
+    origins = played.soft_targets.probabilities.argmax(1)
+    heard = played.frames[:, 0].astype(np.float64)
+    assert np.abs(heard - origins).max() < 0.5 + 1 / 16, "float16 tells sixteenths there"
+    assert np.count_nonzero(origins != np.arange(200)) > 50
+    assert np.array_equal(
+        played.find_utterances(torch.from_numpy(origins)), np.repeat([0, 2, 3], [60, 1, 139])
+    )
+    assert np.array_equal(played.pdf_ids, long.pdf_ids[origins])
+    np.testing.assert_allclose(played.weights, origins / 200, atol=1e-6)
+
+
+@pytest.mark.parametrize("uses_soft_alone", [False, True])
+def test_as_many_frames_are_usable_at_any_speed(uses_soft_alone: bool) -> None:
+    """So an epoch can be planned before its frames are perturbed."""
+    long = make_long(uses_soft_alone)
+    expected = [60, 0, 1, 139] if uses_soft_alone else [45, 0, 1, 114]
+    for epoch in range(10):
+        played = long.perturb(PLAYED, (0, epoch), np.arange(4))
+        assert played.num_usable.tolist() == long.num_usable.tolist() == expected
+        assert np.array_equal(played.starts, LONG_STARTS) and len(played.usable) == sum(expected)
+
+
+def test_perturbed_frames_keep_the_targets_of_the_frames_as_they_were(frames: LabelledFrames) -> None:
+    weights = np.arange(30, dtype=np.float32) / 30
+    weighted = LabelledFrames(frames.frames, STARTS, frames.pdf_ids, frames.soft_targets, weights, True)
+    config = PerturbationConfig(channel=0.5, noise=0.1)
+    perturbed = weighted.perturb(config, (0, 0), np.array([8, 2, 5]))
+    for number, (start, end) in ((8, (0, 13)), (5, (13, 30))):
+        view = perturb(frames.frames[start:end], np.random.default_rng((0, 0, number, 1)), config)
+        np.testing.assert_array_equal(perturbed.frames[start:end], view.astype(np.float16))
+    assert perturbed.num_usable.tolist() == [13, 0, 17]
+    everything = torch.arange(30)[None]
+    batch, clean = (one.take_windows(everything, make_model()) for one in (perturbed, weighted))
+    for found, expected in (
+        (batch.pdf_ids, clean.pdf_ids),
+        (batch.weights, clean.weights),
+        (batch.soft_targets, clean.soft_targets),
+    ):
+        assert isinstance(found, torch.Tensor) and isinstance(expected, torch.Tensor)
+        assert torch.equal(found, expected)
+    assert not torch.equal(batch.inputs, clean.inputs)

@@ -15,7 +15,8 @@ from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.gradient import AutogradGradient
 from asrdistill.nn.models import ARCHITECTURES, build_model
-from asrdistill.nn.training import Objective, Trainer, TrainingConfig
+from asrdistill.nn.objective import Objective
+from asrdistill.nn.training import Trainer, TrainingConfig
 
 NUM_BINS, NUM_PDFS, SEEDS = 4, 6, (11, 12, 13)
 LENGTHS = (12, 1, 30, 7, 25)

@@ -8,6 +8,7 @@ import torch
 
 from asrdistill.nn import soft_targets
 from asrdistill.nn.soft_targets import (
+    Corrections,
     DenseTargets,
     LogBasis,
     LowRankTargets,
@@ -41,6 +42,18 @@ def make_low_rank() -> SoftTargets:
     )
     basis = LogBasis(mean.float(), components.float())
     return LowRankTargets(rng.normal(size=(NUM_FRAMES, 2)).astype(np.float16), basis)
+
+
+def make_corrected() -> SoftTargets:
+    """Of each frame none to three pdf-ids; of the last ones none."""
+    plain, rng = make_low_rank(), np.random.default_rng(4)
+    assert isinstance(plain, LowRankTargets)
+    counts = rng.integers(0, 4, NUM_FRAMES)
+    counts[-2:] = 0
+    pdf_ids = np.concatenate([rng.permutation(NUM_PDFS)[:count] for count in counts]).astype(np.int32)
+    signs = rng.choice([-1, 1], len(pdf_ids)).astype(np.int8)
+    corrections = Corrections(np.cumsum([0, *counts]), pdf_ids, signs, 0.05)
+    return LowRankTargets(plain.coefficients, plain.basis, corrections)
 
 
 every_form = pytest.mark.parametrize(
@@ -77,6 +90,20 @@ def test_taken_frames_are_those_asked_for(make: Callable[[], SoftTargets], shape
     frames = torch.from_numpy(np.random.default_rng(3).integers(0, NUM_FRAMES, shape))
     everything = fill_in(targets.take(torch.arange(NUM_FRAMES)[None]))[0]
     torch.testing.assert_close(fill_in(targets.take(frames)), everything[frames])
+
+
+@pytest.mark.parametrize(
+    "make", [make_dense, make_sparse, lambda: make_sparse(False), make_low_rank, make_corrected]
+)
+@pytest.mark.parametrize("index", [[5, 2, 2, 22, 0, 5, 21], [22, 22], [7], [*range(NUM_FRAMES)][::-1], []])
+def test_gathered_frames_are_those_asked_for(make: Callable[[], SoftTargets], index: list[int]) -> None:
+    targets = make()
+    frames = np.array(index, np.int64)
+    gathered = targets.gather(frames)
+    assert type(gathered) is type(targets) and len(gathered) == len(index)
+    everything = fill_in(targets.take(torch.arange(NUM_FRAMES)[None]))[0]
+    found = fill_in(gathered.take(torch.arange(len(index))[None]))[0]
+    torch.testing.assert_close(found, everything[frames])
 
 
 @every_form

@@ -20,9 +20,10 @@ from asrdistill.nn.dnn import Dnn
 from asrdistill.nn.frames import Batch, LabelledFrames
 from asrdistill.nn.gradient import DnnGradient
 from asrdistill.nn.models import ARCHITECTURES
+from asrdistill.nn.objective import Objective
 from asrdistill.nn.soft_targets import DenseTargets
 from asrdistill.nn.trained import train_once
-from asrdistill.nn.training import Evaluation, Objective, Trainer, TrainingConfig, evaluate
+from asrdistill.nn.training import Evaluation, Trainer, TrainingConfig, evaluate
 
 MakeFrames = Callable[..., LabelledFrames]
 MakeTrainer = Callable[..., Trainer]

@@ -1,0 +1,227 @@
+"""One row of a grid: its soft targets, its students, and what they make of dev and test."""
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asrdistill.errors import ExperimentError
+from asrdistill.experiment import Experiment, hash_file, write_json
+from asrdistill.features.frame_store import FrameStore
+from asrdistill.nn.acoustic_model import AcousticModel
+from asrdistill.nn.checkpoint import load_model, save_model
+from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.trained import train_once
+from asrdistill.nn.training import evaluate
+from asrdistill.parallel import single_torch_thread
+from asrdistill.progress import say
+from asrdistill.recipe import Recipe
+from asrdistill.scoring.scorer import Scorer
+from asrdistill.scoring.systems import NetworkSystem
+from asrdistill.stages.soft_targets import write_dump
+from asrdistill.stages.student import Student, draw_share, make_trainer
+from asrdistill.sweep.grid import Grid, RowConfig
+from asrdistill.targets.shards import ShardReader
+
+# Of training data a model is asked about so many frames, spread over the utterances, for its accuracy there.
+TRAIN_FRAMES = 100_000
+# Of dev, for the time that a student takes for a frame; the least of several times.
+TIMED_FRAMES, TIMED_REPEATS = 5_000, 3
+# Multiplications for weights' and for inputs' gradients, beside those of the forward pass.
+TRAINING_PASSES = 3
+
+
+class Row:
+    """Trains and scores the students of a row.
+
+    Attributes:
+        recipe: of the row.
+        folder: for what is its own.
+        seeds: of its students.
+    """
+
+    def __init__(self, grid: Grid, config: RowConfig, experiment: Experiment, sweep_dir: Path) -> None:
+        self.config, self.experiment, self.sweep_dir = config, experiment, sweep_dir
+        self.recipe: Recipe = grid.recipe_of(config)
+        self.base: Recipe = grid.base
+        self.folder = sweep_dir / "rows" / config.folder
+        first = self.recipe.student.seed
+        self.seeds = range(first, first + grid.num_seeds)
+        self.teacher_folders = {row.name: sweep_dir / "rows" / row.folder for row in grid.rows}
+
+    def measure(self, scorer: Scorer) -> dict[str, Any]:
+        """Train and score, unless that is done.
+
+        Returns:
+            The row of sweep.json.
+        """
+        shards = self._provide_shards()
+        asked, wanted = self.folder / "asked.json", self._describe(shards)
+        if not asked.is_file() or json.loads(asked.read_text(encoding="utf-8")) != wanted:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            write_json(asked, wanted)
+        model = self._train(shards)
+        path = self.folder / "result.json"
+        if path.is_file():
+            say("  scored already")
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+        result = {
+            "name": self.config.name,
+            "part": self.config.part,
+            "source": self.config.source,
+            **self._score(model, scorer),
+            **self._measure_costs(model, shards, scorer),
+            "train_frame_accuracy": self._measure_on_training(model, shards),
+        }
+        write_json(path, result)
+        return result
+
+    def _describe(self, shards: ShardReader) -> dict[str, Any]:
+        """What the students and their results depend on."""
+        sections = ("language_model", "graph", "decoder", "tuning")
+        return {
+            "index_sha256": shards.index["sha256"],
+            "student": self.recipe.student.model_dump(mode="json"),
+            "model": self.recipe.student_model.model_dump(mode="json"),
+            "hard_targets": self.config.uses_hard_targets_alone,
+            "num_seeds": len(self.seeds),
+            **{name: getattr(self.recipe, name).model_dump(mode="json") for name in sections},
+        }
+
+    def _provide_shards(self) -> ShardReader:
+        """The soft targets of the base, where they are the row's too; otherwise a dump of its own."""
+        stage_dir = self.experiment.stage_dir("soft_targets") / "shards"
+        if self.config.teacher is None and self.recipe.soft_targets == self.base.soft_targets:
+            return ShardReader(stage_dir)
+        shards_dir, teachers = self._name_dump(), self._provide_teachers()
+        if (shards_dir / "index.json").is_file():
+            reader = ShardReader(shards_dir)
+            if reader.index["teachers"]["sha256"] == hash_file(teachers):
+                return reader
+            shutil.rmtree(shards_dir)
+        say(f"  soft targets of {self.config.teacher or 'the ensemble'}")
+        recipe = self.recipe
+        if self.config.teacher and recipe.soft_targets.guide is not None:  # there is only this one
+            soft_targets = recipe.soft_targets.model_copy(update={"guide": 0})
+            recipe = recipe.model_copy(update={"soft_targets": soft_targets})
+        write_dump(recipe, self.experiment, teachers, shards_dir)
+        return ShardReader(shards_dir)
+
+    def _name_dump(self) -> Path:
+        """A folder for the row's soft targets, which rows with the same ones share."""
+        settings = self.recipe.soft_targets.model_dump(mode="json")
+        told = json.dumps([settings, self.config.teacher], sort_keys=True)
+        return self.sweep_dir / "shards" / hashlib.sha256(told.encode()).hexdigest()[:12]
+
+    def _provide_teachers(self) -> Path:
+        """The weights of whoever the row learns from."""
+        every = self.experiment.dir / "teachers/model.safetensors"
+        name = self.config.teacher
+        if name is None:
+            return every
+        if name in self.teacher_folders:
+            path, member = self.teacher_folders[name] / "model.safetensors", 0
+        else:
+            path, member = every, int(name.removeprefix("teacher_"))
+        model, described = load_model(path)
+        if member >= model.num_members:
+            raise ExperimentError(
+                f"row {self.config.name}: teacher is {name}, but there are {model.num_members} teachers, "
+                "counted from 00"
+            )
+        alone = self.folder / "teacher.safetensors"
+        seeds = described.get("seeds") or list(self.seeds)
+        save_model(alone, model.select_members([member]), {"seeds": [seeds[member]]})
+        return alone
+
+    def _train(self, shards: ShardReader) -> AcousticModel:
+        student = self.recipe.student
+        students = [Student(student.hard_weight[0], seed) for seed in self.seeds]
+        return train_once(
+            self.folder / "model.safetensors",
+            [f"seed {seed}" for seed in self.seeds],
+            lambda checkpoint: make_trainer(
+                shards,
+                student,
+                self.recipe.student_model,
+                students,
+                checkpoint,
+                None,
+                not self.config.uses_hard_targets_alone,
+            ),
+        ).model
+
+    def _score(self, model: AcousticModel, scorer: Scorer) -> dict[str, Any]:
+        """Of every student what is in the table, and the name of its files."""
+        students = []
+        for member, seed in enumerate(self.seeds):
+            name = f"{self.config.folder}-seed_{seed}"
+            scored = scorer.score(NetworkSystem(name, model.select_members([member]), scorer.log_priors))
+            students.append({"system": name, "seed": seed, **take_rates(scored)})
+        return {"students": students}
+
+    def _measure_costs(self, model: AcousticModel, shards: ShardReader, scorer: Scorer) -> dict[str, Any]:
+        """Size of one student, its time for a frame, and what its training took."""
+        curves = load_model(self.folder / "model.safetensors")[1]["curves"]
+        one = NetworkSystem("student", model.select_members([0]), scorer.log_priors)
+        num_epochs = max(len(curve["train_loss"]) for curve in curves)
+        is_guided = self.recipe.student.has_guided_terms
+        of_guide = shards.load_guide().count_flops_a_frame() if is_guided else 0
+        frames_seen = num_epochs * round(self.recipe.student.train_share * count_frames(shards))
+        return {
+            "num_parameters": one.num_parameters,
+            "flops_a_frame": one.flops_a_frame,
+            "seconds_a_frame": time_frames(one, scorer.stores["dev"]),
+            "num_epochs": num_epochs,
+            "frames_seen": frames_seen,
+            "training_flops": frames_seen * (TRAINING_PASSES * one.flops_a_frame + of_guide),
+        }
+
+    def _measure_on_training(self, model: AcousticModel, shards: ShardReader) -> list[float]:
+        """Frame accuracy of every student on frames that it was trained on."""
+        student = self.recipe.student
+        frames = shards.load("train", None)
+        if student.train_share < 1:
+            frames = draw_share(frames, student.train_share, student.seed)
+        accuracies: list[float] = evaluate(model, spread(frames, TRAIN_FRAMES)).frame_accuracy.tolist()
+        return accuracies
+
+
+def take_rates(scored: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a system in sweep.json."""
+    return {key: scored[key] for key in ("frame_accuracy", "wer") if key in scored}
+
+
+def count_frames(shards: ShardReader) -> int:
+    """Of the training split, views included."""
+    return sum(shard["num_frames"] for shard in shards.index["splits"]["train"])
+
+
+def spread(frames: LabelledFrames, wanted_frames: int) -> LabelledFrames:
+    """Utterances from all over a split with about so many frames, all if there are no more."""
+    total = int(frames.lengths.sum())
+    step = max(1, math.ceil(total / wanted_frames))
+    return frames.select(torch.arange(0, frames.num_utterances, step).numpy())
+
+
+def time_frames(system: NetworkSystem, store: FrameStore) -> float:
+    """Seconds for a frame on one core, the least of several times over some utterances."""
+    utterances, count = [], 0
+    for index in range(len(store)):
+        if count < TIMED_FRAMES:
+            utterances.append(store.frames_of(index))
+            count += len(utterances[-1])
+    times = []
+    with single_torch_thread():
+        for _ in range(1 + TIMED_REPEATS):
+            start = time.perf_counter()
+            for frames in utterances:
+                system.score(frames)
+            times.append(time.perf_counter() - start)
+    return min(times) / count
