@@ -7,6 +7,7 @@ Shapes: M members, S utterances of at most L frames of F bins, B classified fram
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -85,6 +86,14 @@ class AcousticModel(torch.nn.Module, ABC):
         rows = list(members)
         return self._with_weights({name: tensor[rows] for name, tensor in self.state_dict().items()})
 
+    @cached_property
+    def members(self) -> list[Self]:
+        """Each member as a stack of its own, of the same memory."""
+        return [
+            self._with_weights({name: tensor[m : m + 1] for name, tensor in self.state_dict().items()})
+            for m in range(self.num_members)
+        ]
+
     @classmethod
     def join(cls, stacks: Sequence["AcousticModel"]) -> "AcousticModel":
         """One stack of the members of several, which are alike in all but their weights."""
@@ -113,14 +122,26 @@ class AcousticModel(torch.nn.Module, ABC):
         """Logits, float32 (M, L, P), of one utterance's frames, float16 (L, F)."""
         frames = torch.as_tensor(frames)
         num_frames = len(frames)
-        starts = np.array([0, num_frames])
         if not self.reads_utterances:
+            starts = np.array([0, num_frames])
             windows = gather_windows(frames, starts, torch.arange(num_frames), self.past, self.future)
             logits: torch.Tensor = self(windows[None])
             return logits
-        padded = gather_windows(frames, starts, torch.tensor([0]), self.past, num_frames - 1 + self.future)
-        logits = self(padded.view(1, -1, frames.shape[1]), torch.tensor([num_frames]))
+        logits = self(self._pad(frames)[None], torch.tensor([num_frames]))
         return logits
+
+    def compute_logits_of_several(self, utterances: Sequence[np.ndarray]) -> torch.Tensor:
+        """Logits, float32 (M, N, P), of several utterances' frames, float16 (L, F) each, one after the other.
+
+        Where it can, a model reads its weights once for all of them: those of ten members leave the cache.
+        """
+        found = [self.compute_logits(frames) for frames in utterances]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def _pad(self, frames: torch.Tensor) -> torch.Tensor:
+        """An utterance with the context of its first and last frame, (past + L + future, F)."""
+        starts, after = np.array([0, len(frames)]), len(frames) - 1 + self.future
+        return gather_windows(frames, starts, torch.tensor([0]), self.past, after).view(-1, frames.shape[1])
 
     @property
     def num_parameters(self) -> int:

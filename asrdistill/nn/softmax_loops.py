@@ -258,34 +258,32 @@ def count_votes(winners: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, parallel=True, nogil=True, error_model="numpy")
-def average_posteriors(
+def add_posteriors(
     logits: np.ndarray,
     temperature: np.float32,
+    share: np.float32,
     average: np.ndarray,
     winners: np.ndarray,
     entropies: np.ndarray,
 ) -> None:
-    """The mean over teachers of softmax(logits / T), and what each of them says.
+    """Add softmax(logits / T) of one teacher, times its share, to the average, and tell what it says.
 
     Args:
-        logits: float32 (M, L, P).
+        logits: float32 (L, P).
         temperature: T.
-        average: float32 (L, P), filled.
-        winners: int64 (M, L), filled with each teacher's likeliest pdf-id; of several, the first.
-        entropies: float32 (L,), filled with the mean of those of the teachers' posteriors at T.
+        share: of the teacher in the average.
+        average: float32 (L, P), added to.
+        winners: int64 (L,), filled with the likeliest pdf-id; of several, the first.
+        entropies: float32 (L,), the share of that of the posteriors at T is added to them.
     """
-    num_teachers, num_frames, num_pdfs = logits.shape
-    coldness, one, teachers = np.float32(1) / temperature, np.float32(1), np.float32(num_teachers)
+    num_frames, num_pdfs = logits.shape
+    coldness = np.float32(1) / temperature
     for chunk in numba.prange((num_frames + CHUNK - 1) // CHUNK):
         powers = np.empty(num_pdfs, np.float32)
         for frame in range(chunk * CHUNK, min(num_frames, (chunk + 1) * CHUNK)):
-            mean, entropy = average[frame], np.float32(0)
-            mean[:] = 0
-            for teacher in range(num_teachers):
-                row = logits[teacher, frame]
-                highest = find_highest(row)
-                winners[teacher, frame] = _find_place(row, highest)
-                total, deviations = exponentiate(row, highest, coldness, powers)
-                _add(powers, one / (total * teachers), mean)
-                entropy += np.log(total) - deviations / total
-            entropies[frame] = entropy / teachers
+            row = logits[frame]
+            highest = find_highest(row)
+            winners[frame] = _find_place(row, highest)
+            total, deviations = exponentiate(row, highest, coldness, powers)
+            _add(powers, share / total, average[frame])
+            entropies[frame] += share * (np.log(total) - deviations / total)

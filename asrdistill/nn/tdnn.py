@@ -6,9 +6,11 @@ Differs: no sub-sampling of layers' outputs, as every frame is classified; ReLU 
 Shapes: M members, S utterances of T = past + L + future frames, N = S * T, K taps, H units, P pdf-ids.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
@@ -56,6 +58,22 @@ class Tdnn(AcousticModel):
         hidden: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Logits, float32 (M, S * L, P), of padded utterances (S, T, F)."""
+        rows = self._convolve(inputs, dropout, hidden)
+        return self._classify(self._take_classified(rows, inputs.shape[:2], len(self.weights) - 1))
+
+    @torch.inference_mode()
+    def compute_logits_of_several(self, utterances: Sequence[np.ndarray]) -> torch.Tensor:
+        """As one sequence, like a batch; windows across two utterances are not looked at."""
+        padded = [self._pad(torch.as_tensor(frames)) for frames in utterances]
+        starts = np.cumsum([0, *map(len, padded)])
+        spans = [np.arange(start, start + len(u)) for start, u in zip(starts[:-1], utterances, strict=True)]
+        rows = self._convolve(torch.cat(padded)[None], None, None)
+        return self._classify(rows[:, torch.from_numpy(np.concatenate(spans))])
+
+    def _convolve(
+        self, inputs: torch.Tensor, dropout: Dropout | None, hidden: list[torch.Tensor] | None
+    ) -> torch.Tensor:
+        """The last hidden layer, (M, S * T - reach, H), with rows that fill up in bfloat16."""
         dtype = self.compute_dtype
         rows = _fill_up(inputs.to(dtype).flatten(0, 1)).expand(self.num_members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -66,7 +84,11 @@ class Tdnn(AcousticModel):
                 rows = _TrainedLayer.apply(rows, weight.to(dtype), bias, dilation, dropout, layer)
             if hidden is not None:
                 hidden.append(self._take_classified(rows, inputs.shape[:2], layer))
-        classified = self._take_classified(rows, inputs.shape[:2], len(self.weights) - 1)
+        return rows
+
+    def _classify(self, classified: torch.Tensor) -> torch.Tensor:
+        """Logits, float32 (M, N, P), of rows of the last hidden layer, (M, N, H)."""
+        dtype = self.compute_dtype
         weight, bias = self.output
         logits = torch.baddbmm(bias.to(dtype), _fill_up(classified), weight.to(dtype))
         return logits[:, : classified.shape[1]].float()

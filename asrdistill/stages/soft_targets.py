@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ from asrdistill.targets.verification import Damage
 SPLITS = ("train", "dev")
 # Of all threads together; an average and what writes it down take a part of that again.
 MOST_LOGITS_BYTES = 4_000_000_000
+# Frames that teachers are asked about at once: of single utterances they would read their weights as often.
+FRAMES_AT_ONCE = 1500
 # Utterances of a split that teachers are asked about again by `find_differences`.
 NUM_CANARIES = 5
 # Between soft targets of one ensemble on two machines; a rounded draw or coefficient may fall otherwise.
@@ -217,21 +219,49 @@ class _Dump:
         self, numbers: range, codecs: dict[float, Codec], check: Callable[[], None]
     ) -> Iterator[SoftTargetSample]:
         """The samples of a shard; the check comes last, when the shard is about to be published."""
-        samples = [self.samples[number] for number in numbers]
-        workers = self._count_workers(number for number, _ in samples)
-        yield from map_in_order(partial(self.compute, codecs=codecs), samples, workers)
+        groups = self._group([self.samples[number] for number in numbers])
+        workers = self._count_workers(groups)
+        for computed in map_in_order(partial(self.compute, codecs=codecs), groups, workers):
+            yield from computed
         check()
 
-    def _count_workers(self, utterances: Iterable[int]) -> int:
+    def _group(self, samples: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        """Samples about which the teachers are asked at once; a shard's, whoever makes it, are the same."""
+        groups: list[list[tuple[int, int]]] = []
+        room = 0
+        for sample in samples:
+            room -= self.num_frames(sample)
+            if room < 0:
+                groups.append([])
+                room = FRAMES_AT_ONCE - self.num_frames(sample)
+            groups[-1].append(sample)
+        return groups
+
+    def _count_workers(self, groups: Iterable[Sequence[tuple[int, int]]]) -> int:
         """Threads that each ask the teachers about one of these: as many as cores, but for their memory."""
-        longest = max(int(self.speech.lengths[number]) for number in utterances)
-        logits_bytes = 4 * self.model.num_members * longest * self.model.num_pdfs
+        longest = max(sum(map(self.num_frames, group)) for group in groups)
+        # Those of one teacher, and an average for each temperature; where they are weighed, of all teachers.
+        is_plain = self.config.average == "arithmetic" and self.config.wrong_weight == 1
+        num_rows = len(self.config.temperatures) + (1 if is_plain else self.model.num_members)
+        logits_bytes = 4 * num_rows * longest * self.model.num_pdfs
         return max(1, min(torch.get_num_threads(), MOST_LOGITS_BYTES // logits_bytes))
 
-    def ask(self, number: int, frames: np.ndarray, temperatures: tuple[float, ...]) -> Opinion:
-        """The teachers about an utterance, or a view of it."""
-        pdf_ids, weight = self.speech.pdf_ids_of(number), self.config.wrong_weight
-        return ask_teachers(self.model, frames, temperatures, self.config.average, pdf_ids, weight)
+    def ask(
+        self, numbers: Sequence[int], frames: Sequence[np.ndarray], temperatures: tuple[float, ...]
+    ) -> Opinion:
+        """The teachers about some utterances, or views of them, whose frames follow each other."""
+        pdf_ids = np.concatenate([self.speech.pdf_ids_of(number) for number in numbers])
+        average, weight = self.config.average, self.config.wrong_weight
+        return ask_teachers(self.model, frames, temperatures, average, pdf_ids, weight)
+
+    def frames_of(self, sample: tuple[int, int]) -> np.ndarray:
+        """Of an utterance, or of a perturbed view of it, float16."""
+        number, view = sample
+        frames = self.speech.frames_of(number)
+        if not view:
+            return frames
+        rng = np.random.default_rng((self.config.seed, view, number))
+        return perturb(frames, rng, self.config.perturbation).astype(np.float16)
 
     def draw_sample(self, wanted_frames: int) -> list[np.ndarray]:
         """Averages, float32 (T, N, P), of utterances from all over the split."""
@@ -242,20 +272,28 @@ class _Dump:
     def ask_all(self, utterances: Sequence[int], temperatures: tuple[float, ...]) -> Iterator[np.ndarray]:
         """Averages, float32 (T, N, P), of some utterances."""
         return map_in_order(
-            lambda number: self.ask(number, self.speech.frames_of(number), temperatures).averages,
+            lambda number: self.ask([number], [self.speech.frames_of(number)], temperatures).averages,
             utterances,
-            self._count_workers(utterances),
+            self._count_workers([[(number, 0)] for number in utterances]),
         )
 
-    def compute(self, sample: tuple[int, int], codecs: dict[float, Codec]) -> SoftTargetSample:
+    def compute(
+        self, samples: Sequence[tuple[int, int]], codecs: dict[float, Codec]
+    ) -> list[SoftTargetSample]:
+        """Some samples, about which the teachers are asked at once."""
+        frames = [self.frames_of(sample) for sample in samples]
+        opinion = self.ask([number for number, _ in samples], frames, self.config.temperatures)
+        ends = np.cumsum([0, *map(len, frames)]).tolist()
+        return [
+            self._write(sample, part, opinion.slice(slice(*span)), codecs)
+            for sample, part, span in zip(samples, frames, pairwise(ends), strict=True)
+        ]
+
+    def _write(
+        self, sample: tuple[int, int], frames: np.ndarray, opinion: Opinion, codecs: dict[float, Codec]
+    ) -> SoftTargetSample:
         number, view = sample
-        name, frames = self.speech.ids[number], self.speech.frames_of(number)
-        if view:
-            rng = np.random.default_rng((self.config.seed, view, number))
-            frames = perturb(frames, rng, self.config.perturbation).astype(np.float16)
-            name = f"{name}~view{view}"
-        opinion = self.ask(number, frames, self.config.temperatures)
-        soft = {}
+        name, soft = self.speech.ids[number], {}
         for place, (average, (temperature, codec)) in enumerate(
             zip(opinion.averages, codecs.items(), strict=True)
         ):
@@ -264,7 +302,7 @@ class _Dump:
         records = np.empty(len(frames), FRAME_RECORD)
         records["pdf_id"] = self.speech.pdf_ids_of(number)
         records["votes"], records["distance"] = opinion.votes, opinion.distance
-        return SoftTargetSample(name, frames, records, soft)
+        return SoftTargetSample(f"{name}~view{view}" if view else name, frames, records, soft)
 
 
 def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
@@ -294,7 +332,7 @@ def find_differences(recipe: Recipe, experiment: Experiment) -> list[Damage]:
         ):
             shard = int(np.searchsorted(ends, number, side="right"))
             place = int(number - ends[shard] + len(shards[shard]["lengths"]))
-            expected = dump.compute(dump.samples[number], codecs)
+            (expected,) = dump.compute([dump.samples[number]], codecs)
             if not _is_stored(expected, reader, shards[shard], place):
                 reason = f"utterance {expected.id}: the teachers of this experiment give other targets"
                 damage.append(Damage(shards_dir / shards[shard]["file"], reason))
@@ -382,7 +420,7 @@ def plan(recipe: Recipe, experiment: Experiment, minutes: float) -> list[Cost]:
         )
     temperature = recipe.student.temperature
     first = utterances[0]
-    dump.ask(first, dump.speech.frames_of(first), (temperature,))  # what is compiled the first time
+    dump.ask([first], [dump.speech.frames_of(first)], (temperature,))  # what is compiled the first time
     start = time.perf_counter()
     asked = track(dump.ask_all(utterances, (temperature,)), "ask teachers", len(utterances))
     averages = [of_temperatures[0] for of_temperatures in asked]

@@ -99,12 +99,10 @@ class Row:
         stage_dir = self.experiment.stage_dir("soft_targets") / "shards"
         if self.config.teacher is None and self.recipe.soft_targets == self.base.soft_targets:
             return ShardReader(stage_dir)
-        shards_dir, teachers = self._name_dump(), self._provide_teachers()
+        teachers = self._provide_teachers()
+        shards_dir = self._claim_dump(teachers)
         if (shards_dir / "index.json").is_file():
-            reader = ShardReader(shards_dir)
-            if reader.index["teachers"]["sha256"] == hash_file(teachers):
-                return reader
-            shutil.rmtree(shards_dir)
+            return ShardReader(shards_dir)
         say(f"  soft targets of {self.config.teacher or 'the ensemble'}")
         recipe = self.recipe
         if self.config.teacher and recipe.soft_targets.guide is not None:  # there is only this one
@@ -113,11 +111,19 @@ class Row:
         write_dump(recipe, self.experiment, teachers, shards_dir)
         return ShardReader(shards_dir)
 
-    def _name_dump(self) -> Path:
-        """A folder for the row's soft targets, which rows with the same ones share."""
+    def _claim_dump(self, teachers: Path) -> Path:
+        """A folder for the row's soft targets, which rows with the same ones share.
+
+        Those that the same teachers wrote before they were trained again go.
+        """
         settings = self.recipe.soft_targets.model_dump(mode="json")
         told = json.dumps([settings, self.config.teacher], sort_keys=True)
-        return self.sweep_dir / "shards" / hashlib.sha256(told.encode()).hexdigest()[:12]
+        name = hashlib.sha256(told.encode()).hexdigest()[:12]
+        claimed = self.sweep_dir / "shards" / f"{name}-{hash_file(teachers)[:12]}"
+        for path in claimed.parent.glob(f"{name}-*"):
+            if path != claimed:
+                shutil.rmtree(path)
+        return claimed
 
     def _provide_teachers(self) -> Path:
         """The weights of whoever the row learns from."""
@@ -135,7 +141,7 @@ class Row:
                 f"row {self.config.name}: teacher is {name}, but there are {model.num_members} teachers, "
                 "counted from 00"
             )
-        alone = self.folder / "teacher.safetensors"
+        alone = self.sweep_dir / f"teachers/{self.config.folder}.safetensors"
         seeds = described.get("seeds") or list(self.seeds)
         save_model(alone, model.select_members([member]), {"seeds": [seeds[member]]})
         return alone

@@ -1,6 +1,7 @@
 """The ensemble's opinion: the average of what its members predict."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from asrdistill.errors import ContractError
 from asrdistill.nn.acoustic_model import AcousticModel
-from asrdistill.nn.softmax_loops import average_posteriors, count_votes, find_entropies
+from asrdistill.nn.softmax_loops import add_posteriors, count_votes, find_entropies
 from asrdistill.targets.teacher_shares import Average, average_with_shares, share_out_weights
 
 BYTE = 255
@@ -44,11 +45,17 @@ class Opinion:
         """How far the teachers are from each other, uint8 (L,), as `write_distance` writes it."""
         return write_distance(self.divergence, len(self.winners))
 
+    def slice(self, span: slice) -> "Opinion":
+        """That of some frames."""
+        return Opinion(
+            self.averages[:, span], self.winners[:, span], self.entropies[span], self.divergence[span]
+        )
+
 
 @torch.inference_mode()
 def ask_teachers(
     model: AcousticModel,
-    frames: np.ndarray,
+    frames: np.ndarray | Sequence[np.ndarray],
     temperatures: tuple[float, ...],
     average: Average = "arithmetic",
     pdf_ids: np.ndarray | None = None,
@@ -65,7 +72,7 @@ def ask_teachers(
 
     Args:
         model: the teachers.
-        frames: float16 (L, F), one utterance.
+        frames: float16 (L, F), one utterance; or several, whose frames then follow each other.
         temperatures: each logit is divided by T before the softmax.
         average: which mean over teachers.
         pdf_ids: int32 (L,), hard targets, -1 where there is none; None: there are none.
@@ -74,28 +81,35 @@ def ask_teachers(
     Raises:
         ContractError: a posterior is not a number.
     """
-    logits = model.compute_logits(frames).contiguous().numpy()
-    num_teachers, num_frames, num_pdfs = logits.shape
-    averages = np.empty((len(temperatures), num_frames, num_pdfs), np.float32)
-    winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.empty(num_frames, np.float32)
-    # The first comes last: its entropies are wanted.
-    for place in range(len(temperatures) - 1 if average == "arithmetic" else 0, -1, -1):
-        average_posteriors(logits, np.float32(temperatures[place]), averages[place], winners, entropies)
+    utterances = [frames] if isinstance(frames, np.ndarray) else frames
+    num_frames, num_teachers = sum(map(len, utterances)), model.num_members
+    averages = np.zeros((len(temperatures), num_frames, model.num_pdfs), np.float32)
+    winners = np.empty((num_teachers, num_frames), np.int64)
+    entropies = np.zeros((len(temperatures), num_frames), np.float32)
+    share, asked = np.float32(1 / num_teachers), []
+    for teacher, winner in zip(model.members, winners, strict=True):
+        # One after the other: the logits of all would leave the cache, and the weights be read as often.
+        logits = teacher.compute_logits_of_several(utterances)[0].contiguous().numpy()
+        for place in range(len(temperatures) if average == "arithmetic" else 1):
+            soft, at = averages[place], np.float32(temperatures[place])
+            add_posteriors(logits, at, share, soft, winner, entropies[place])
+        if average == "geometric" or wrong_weight != 1:
+            asked.append(logits)
     if not np.isfinite(entropies).all():
         raise ContractError(
             "teachers: their posteriors are not all numbers, so their training has gone wrong; train them "
             "again, with a lower teachers.training.learning_rate or teachers.training.precision=fp32"
         )
-    divergence = find_entropies(averages[0]) - entropies
+    divergence = find_entropies(averages[0]) - entropies[0]
     if average == "geometric":
-        mean = torch.from_numpy(logits).mean(0)
+        mean = torch.from_numpy(sum(asked) / np.float32(num_teachers))
         for place, temperature in enumerate(temperatures):
             averages[place] = torch.softmax(mean / temperature, dim=1).numpy()
     if pdf_ids is not None and wrong_weight != 1:
-        shares = share_out_weights(winners, pdf_ids, wrong_weight)
+        shares, logits = share_out_weights(winners, pdf_ids, wrong_weight), np.stack(asked)
         for place, temperature in enumerate(temperatures):
             averages[place] = average_with_shares(logits, shares, temperature, average)
-    return Opinion(averages, winners, entropies, divergence)
+    return Opinion(averages, winners, entropies[0], divergence)
 
 
 def write_distance(divergence: np.ndarray, num_teachers: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,12 @@ from asrdistill.nn.batches import Batches, Diversity
 from asrdistill.nn.dropout import Dropout
 from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.nn.gradient import make_gradient
+from asrdistill.nn.memory import keep_freed_memory
 from asrdistill.nn.models import build_model
 from asrdistill.nn.precision import choose_dtype
 from asrdistill.parallel import map_in_order
-from asrdistill.targets.averaging import ask_teachers
+from asrdistill.stages.soft_targets import FRAMES_AT_ONCE
+from asrdistill.targets.averaging import Opinion, ask_teachers
 from asrdistill.targets.codecs import Codec, open_codec
 from asrdistill.targets.shards import (
     FRAME_RECORD,
@@ -87,14 +90,21 @@ class Dump:
     def write(self) -> float:
         """Seconds of a whole dump, one shard."""
         start = time.perf_counter()
-        numbers = range(self.frames.num_utterances)
-        samples = map_in_order(self._compute, numbers, torch.get_num_threads())
-        write_shard(self.path, samples, self.codec.extension)
+        numbers, ends = range(self.frames.num_utterances), self.frames.starts[1:]
+        groups = np.split(numbers, np.flatnonzero(np.diff(ends // FRAMES_AT_ONCE)) + 1)
+        computed = map_in_order(self._compute, groups, torch.get_num_threads())
+        write_shard(self.path, chain.from_iterable(computed), self.codec.extension)
         return time.perf_counter() - start
 
-    def _compute(self, number: int) -> SoftTargetSample:
-        frames = self._frames_of(number)
-        opinion = ask_teachers(self.model, frames, (TEMPERATURE,))
+    def _compute(self, numbers: np.ndarray) -> list[SoftTargetSample]:
+        parts = [self._frames_of(number) for number in numbers]
+        opinion, ends = ask_teachers(self.model, parts, (TEMPERATURE,)), np.cumsum([0, *map(len, parts)])
+        return [
+            self._write(number, frames, opinion.slice(slice(*span)))
+            for number, frames, span in zip(numbers, parts, pairwise(ends), strict=True)
+        ]
+
+    def _write(self, number: int, frames: np.ndarray, opinion: Opinion) -> SoftTargetSample:
         records = np.zeros(len(frames), FRAME_RECORD)
         records["pdf_id"] = opinion.averages[0].argmax(1)
         records["votes"], records["distance"] = opinion.votes, opinion.distance
@@ -186,7 +196,8 @@ def measure_student(setting: Setting, is_large: bool = False) -> Measurement:
 
 
 def _train(setting: Setting, frames: FrameSource) -> float:
-    """Seconds of one epoch's batches, gradients and steps."""
+    """Seconds of one epoch's batches, gradients and steps; memory is kept as `Trainer` keeps it."""
+    keep_freed_memory()
     model = _build(setting, 1)
     batches = Batches(frames, model, setting.batch_size, Diversity(1)).of_epoch(0)
     gradient = make_gradient(model, setting.batch_size, Dropout(0, [0]))

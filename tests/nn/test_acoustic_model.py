@@ -1,5 +1,7 @@
 """The stacked model against single networks of torch.nn."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,21 @@ def test_a_model_of_utterances_gets_its_edges_repeated(utterance_model_type: typ
         torch.testing.assert_close(
             model.compute_logits(frames), of_windows.compute_logits(frames), atol=1e-6, rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["dnn", "tdnn", "conformer"])
+def test_several_utterances_are_to_a_model_what_each_is_alone(
+    architecture: Literal["dnn", "tdnn", "conformer"], dtype: torch.dtype
+) -> None:
+    config = CONFIG.model_copy(update={"architecture": architecture})
+    model = build_model(config, NUM_BINS, NUM_PDFS, len(SEEDS)).initialize(SEEDS)
+    model.compute_dtype = dtype
+    rng = np.random.default_rng(0)
+    utterances = [rng.normal(size=(length, NUM_BINS)).astype(np.float16) for length in (30, 1, 64, 7)]
+    found = model.compute_logits_of_several(utterances)
+    alone = torch.cat([model.compute_logits(frames) for frames in utterances], 1)
+    torch.testing.assert_close(found, alone, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-4)
 
 
 def test_parameters_and_operations_are_counted() -> None:

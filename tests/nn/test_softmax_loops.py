@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 
 from asrdistill.nn.softmax_loops import (
-    average_posteriors,
+    add_posteriors,
     exponentiate,
     find_entropies,
     find_highest,
@@ -93,9 +93,10 @@ def test_averages_winners_and_entropies_of_long_rows(num_pdfs: int, temperature:
     """Of more frames than a thread takes at a time."""
     num_teachers, num_frames = 3, 70
     logits = draw(num_teachers * num_frames, num_pdfs, 4.0).reshape(num_teachers, num_frames, num_pdfs)
-    average = np.empty((num_frames, num_pdfs), np.float32)
-    winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.empty(num_frames, np.float32)
-    average_posteriors(logits, np.float32(temperature), average, winners, entropies)
+    average, share = np.zeros((num_frames, num_pdfs), np.float32), np.float32(1 / num_teachers)
+    winners, entropies = np.empty((num_teachers, num_frames), np.int64), np.zeros(num_frames, np.float32)
+    for rows, of_teacher in zip(logits, winners, strict=True):
+        add_posteriors(rows, np.float32(temperature), share, average, of_teacher, entropies)
     posteriors = scipy.special.softmax(logits.astype(np.float64) / temperature, axis=2)
     np.testing.assert_allclose(average, posteriors.mean(0), rtol=5e-6, atol=1e-30)
     np.testing.assert_array_equal(winners, logits.argmax(2))
@@ -104,8 +105,8 @@ def test_averages_winners_and_entropies_of_long_rows(num_pdfs: int, temperature:
 
 @pytest.mark.parametrize("places", [(0, 999), (5, 6), (31, 32, 700), (998, 999)])
 def test_of_several_likeliest_pdf_ids_the_first_wins(places: tuple[int, ...]) -> None:
-    logits = draw(1, 1000, 1.0)[None]
-    logits[0, 0, list(places)] = 9
-    winners = np.empty((1, 1), np.int64)
-    average_posteriors(logits, np.float32(1), np.empty_like(logits[0]), winners, np.empty(1, np.float32))
-    assert winners[0, 0] == places[0]
+    logits, one = draw(1, 1000, 1.0), np.float32(1)
+    logits[0, list(places)] = 9
+    winners = np.empty(1, np.int64)
+    add_posteriors(logits, one, one, np.zeros_like(logits), winners, np.zeros(1, np.float32))
+    assert winners[0] == places[0]

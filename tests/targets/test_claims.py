@@ -166,5 +166,5 @@ def test_a_helper_of_a_run_that_was_begun_anew_publishes_nothing(transformed: Pa
         raise ExperimentError("begun anew")
 
     with pytest.raises(ExperimentError, match="begun anew"):
-        soft_targets.dump_shards(recipe, experiment, model, check)
+        soft_targets.dump_shards(recipe, experiment, model, copy / "soft_targets/shards", check)
     assert not list((copy / "soft_targets/shards").glob("*.tar"))
