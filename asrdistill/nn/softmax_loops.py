@@ -145,6 +145,22 @@ def softmax_in_place(rows: np.ndarray) -> None:
                 row[place] = scale * powers[place]
 
 
+@numba.njit(cache=True, parallel=True, nogil=True)
+def add_units(
+    rows: np.ndarray,
+    frames: np.ndarray,
+    starts: np.ndarray,
+    pdf_ids: np.ndarray,
+    signs: np.ndarray,
+    unit: np.float32,
+) -> None:
+    """Add to rows, float32 (B, P), of some frames, int64 (B,), what `Corrections` of soft targets have."""
+    for chunk in numba.prange((len(rows) + CHUNK - 1) // CHUNK):
+        for number in range(chunk * CHUNK, min(len(rows), (chunk + 1) * CHUNK)):
+            for place in range(starts[frames[number]], starts[frames[number] + 1]):
+                rows[number, pdf_ids[place]] += signs[place] * unit
+
+
 @numba.njit(cache=True, nogil=True)
 def _blend(
     hard: np.ndarray,
