@@ -336,3 +336,15 @@ def test_a_network_aligns_once_more(
     chance = np.bincount(before).max() / len(before)
     assert 3 * chance < np.mean(before == after) < 1
     assert not list(copy.rglob("*.checkpoint.safetensors"))
+
+
+def test_augmentations_are_checked(finished: Path, asrdistill: Command) -> None:
+    outcome = asrdistill("augmentations", finished, "--minutes", "0.2")
+    assert outcome.status == 0, outcome.stderr
+    first, *rows = outcome.stdout.splitlines()
+    assert first.split() == ["augmentation", "KL", "winner", "accuracy"]
+    assert [row.split()[0] for row in rows][:3] == ["none", "warp", "channel"]
+    assert rows[0].split()[1:3] == ["0.0000", "100.0%"]
+    assert all(float(row.split()[1]) > 0 for row in rows[1:])
+    refused = asrdistill("augmentations", finished, "--minutes", "0")
+    assert (refused.status, "--minutes is 0" in refused.error) == (1, True)

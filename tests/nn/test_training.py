@@ -168,6 +168,18 @@ def test_what_is_trained_is_kept_and_not_trained_again(make_trainer: MakeTrainer
         assert torch.equal(weight, other)
 
 
+def test_the_last_weights_are_kept_on_request(make_trainer: MakeTrainer) -> None:
+    """Whatever dev says of them, and no member leaves early."""
+    unsteady = CONFIG.model_copy(
+        update={"num_epochs": 6, "patience": 1, "learning_rate": 0.05, "keeps": "last"}
+    )
+    state = make_trainer(config=unsteady).train()
+    assert {len(history.dev_frame_accuracy) for history in state.histories} == {6}
+    assert any(history.best_epoch < 6 for history in state.histories)
+    for best, last in zip(state.best.parameters(), state.model.parameters(), strict=True):
+        assert torch.equal(best, last)
+
+
 class Killed(BaseException):
     """What ends a run at once."""
 
