@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from asrdistill.reporting.markdown import dump_settings, escape, make_table
+from asrdistill.reporting.page import open_template
 from asrdistill.reporting.report import NOT_MEASURED
 from asrdistill.reporting.svg import Ink, drawing_style, to_svg
 from asrdistill.reporting.table import align_lines, format_count
@@ -39,6 +39,8 @@ NOTE = (
     "on, perturbed views included. dev is for choosing; test was read once."
 )
 WIDTH_IN, HEIGHT_IN = 5.6, 3.6
+# Of two sizes that both have a name on the axis.
+LEAST_TICK_RATIO = 1.4
 
 Sweep = Mapping[str, Any]
 """What sweep.json holds."""
@@ -162,14 +164,7 @@ def render_sweep_markdown(sweep: Sweep) -> str:
 
 def render_sweep_html(sweep: Sweep) -> str:
     """sweep.html; the same input gives the same bytes."""
-    environment = Environment(
-        loader=PackageLoader("asrdistill", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("sweep.html.j2").render(
+    return open_template("sweep.html.j2").render(
         sweep=sweep,
         headline=conclude(sweep),
         columns=COLUMNS,
@@ -189,20 +184,33 @@ def draw_sizes(sweep: Sweep) -> str:
         axes = figure.add_axes((0.1, 0.15, 0.86, 0.8))
         axes.set_xscale("log")
         axes.set_xlabel("parameters")
+        axes.set_xticks(choose_ticks([one["num_parameters"] for one in (*rows, references["ensemble"])]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_count(round(size))))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        axes.xaxis.set_minor_locator(NullLocator())
         points = [
-            ("one teacher", Ink.BASELINE, references["teachers"]),
-            ("ensemble", Ink.ENSEMBLE, [references["ensemble"]]),
+            ("one teacher", Ink.BASELINE, references["teachers"], "left"),
+            ("ensemble", Ink.ENSEMBLE, [references["ensemble"]], "right"),
         ]
-        for name, ink, systems in points:
+        for name, ink, systems, side in points:
             size = systems[0]["num_parameters"]
             height = _mean({"students": systems}, "test")
             axes.axhline(height, color=ink, lw=0.8, ls=":")
             axes.plot(size, height, "s", color=ink, ms=6)
-            axes.annotate(name, (size, height), (6, 4), textcoords="offset points", color=ink, size=8)
+            offset = (6 if side == "left" else -6, 4)
+            axes.annotate(
+                name, (size, height), offset, textcoords="offset points", color=ink, size=8, ha=side
+            )
         _plot_rows(axes, rows)
         return to_svg(figure, "Frame accuracy on test over the number of parameters, every way of distilling")
+
+
+def choose_ticks(sizes: Sequence[int]) -> list[int]:
+    """Of the sizes of models those that are named on the axis: none so near to another that names overlap."""
+    ticks: list[int] = []
+    for size in sorted(set(sizes)):
+        if not ticks or size > LEAST_TICK_RATIO * ticks[-1]:
+            ticks.append(size)
+    return ticks
 
 
 def _plot_rows(axes: Any, rows: Iterable[Mapping[str, Any]]) -> None:

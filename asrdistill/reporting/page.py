@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from asrdistill.reporting import (
@@ -51,15 +51,7 @@ def render_html(
         tuning: dev WER over decoding weights, one grid a system; none where no words were decoded.
         alignment: an utterance to show; None where the phones of the targets are not known.
     """
-    environment = Environment(
-        loader=PackageLoader("asrdistill", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["plain"] = format_value
-    return environment.get_template("report.html.j2").render(
+    return open_template("report.html.j2").render(
         report=report,
         table=table,
         rows=table.list_rows(report),
@@ -92,6 +84,19 @@ def render_html(
         settings=dump_settings(report["settings"]),
         light=Ink,
     )
+
+
+def open_template(name: str) -> Template:
+    """A template of this folder: texts are escaped, and what a template names must be there."""
+    environment = Environment(
+        loader=PackageLoader("asrdistill", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plain"] = format_value
+    return environment.get_template(name)
 
 
 def _draw_curves(teachers: Sequence[LearningCurve], students: Sequence[LearningCurve]) -> list[Figure]:
