@@ -279,7 +279,7 @@ def _add_sweep(commands: Any) -> None:
         "row that was changed is done again, the others stay.",
         epilog="examples:\n"
         "  asrdistill sweep methods --quick --set corpus.path=DIR\n"
-        "  asrdistill sweep methods --part targets --set corpus.path=DIR\n"
+        "  asrdistill sweep methods --part losses --set corpus.path=DIR\n"
         "  asrdistill sweep my_grid.yaml --exp exp/mine\n\n"
         "GRID declares recipe, set, num_seeds and rows; pipelines/methods.yaml is the one to copy.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

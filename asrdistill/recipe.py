@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -279,8 +280,12 @@ class Recipe(Config):
 
 def list_recipes() -> list[Path]:
     """Those in `pipelines/`, where grids of sweeps lie too."""
-    paths = sorted(PIPELINES_DIR.glob("*.yaml"))
-    return [path for path in paths if not _is_grid(yaml.safe_load(path.read_text(encoding="utf-8")))]
+    found = []
+    for path in sorted(PIPELINES_DIR.glob("*.yaml")):
+        with suppress(RecipeError):  # what is no YAML is no recipe either
+            if not _is_grid(_read_yaml(path)):
+                found.append(path)
+    return found
 
 
 def _is_grid(values: dict[str, Any]) -> bool:

@@ -220,7 +220,7 @@ class SequenceTerm(ExtraTerm):
         self.config, self.bigram = config, bigram
 
     def forward(self, seen: Seen) -> torch.Tensor:
-        """See `ExtraTerm`; soft targets are taken at the temperature at which they were stored.
+        """See `ExtraTerm`; soft targets are taken as the batch has them, at whatever temperature that is.
 
         Raises:
             RecipeError: the student reads single frames.

@@ -17,7 +17,8 @@ class Trained:
 
     Attributes:
         model: every member's best weights.
-        curves: every member's learning curve, as `TrainingState.describe_curves` tells it.
+        curves: every member's learning curve, as `TrainingState.describe_curves` tells it; `best_epoch` is
+            the one whose weights were kept.
     """
 
     model: AcousticModel
@@ -25,8 +26,8 @@ class Trained:
 
     @property
     def dev_frame_accuracies(self) -> list[float]:
-        """The best of each member, fractions."""
-        return [max(curve["dev_frame_accuracy"]) for curve in self.curves]
+        """Of each member's weights that were kept, fractions."""
+        return [curve["dev_frame_accuracy"][curve["best_epoch"] - 1] for curve in self.curves]
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -47,8 +48,12 @@ def train_once(path: Path, names: Sequence[str], make_trainer: Callable[[Path], 
     if path.is_file():
         say(f"  {', '.join(names)}: trained already")
     else:
-        state = make_trainer(checkpoint).train()
-        save_model(path, state.best, {"curves": state.describe_curves(names)})
+        trainer = make_trainer(checkpoint)
+        state = trainer.train()
+        curves = state.describe_curves(names)
+        if trainer.config.keeps == "last":
+            curves = [{**curve, "best_epoch": len(curve["train_loss"])} for curve in curves]
+        save_model(path, state.best, {"curves": curves})
     checkpoint.unlink(missing_ok=True)
     model, description = load_model(path)
     return Trained(model, description["curves"])

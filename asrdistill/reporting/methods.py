@@ -35,8 +35,10 @@ NOTE = (
     "{num_blocks} {block}s of test, the teachers and the students; in parentheses, without one, where the "
     "ensemble may as well have no gain. Real-time factor: time of the network alone on one core, over that "
     "of the speech. Training cost: floating-point operations of one student's training, over those of one "
-    "teacher's; soft targets not counted. Training: frame accuracy on frames that the students were trained "
-    "on, perturbed views included. dev is for choosing; test was read once."
+    "teacher's; soft targets, whoever made them, and what a loss takes besides are not counted. Training: "
+    "frame accuracy on frames that the students were trained on, perturbed views included. Intervals are "
+    "each row's own, not corrected for the number of rows; a share of the training data is the same for all "
+    "seeds. dev is for choosing; test was read once a row."
 )
 WIDTH_IN, HEIGHT_IN = 5.6, 3.6
 # Of two sizes that both have a name on the axis.

@@ -136,7 +136,8 @@ def make_trainer(
     temperature = config.temperature if uses_soft_targets else None
     train_frames, pool_frames = open_training_frames(shards, temperature, config.frame_weights)
     if config.train_share < 1:
-        train_frames = draw_share(train_frames, config.train_share, config.seed)
+        num_views = shards.index["num_views"]
+        train_frames = draw_share(train_frames, config.train_share, config.seed, num_views)
     return Trainer(
         model_config=model_config,
         num_bins=shards.num_bins,
@@ -171,12 +172,16 @@ def open_sources(shards: ShardReader, config: StudentConfig) -> TermSources:
     return TermSources(shards.load_guide() if config.needs_guide else None, bigram)
 
 
-def draw_share(frames: FrameSource, share: float, seed: int) -> LabelledFrames:
-    """Utterances drawn by a seed that have a share of a split's frames together, in memory; at least one."""
-    order = np.random.default_rng((seed, frames.num_utterances)).permutation(frames.num_utterances)
+def draw_share(frames: FrameSource, share: float, seed: int, num_views: int) -> LabelledFrames:
+    """Utterances, drawn by a seed, that have a share of a split's frames, in memory; at least one.
+
+    Those that are drawn are there with all their views; in a dump view follows view, each of all utterances.
+    """
+    num_utterances = frames.num_utterances // (num_views + 1)
+    order = np.random.default_rng((seed, num_utterances)).permutation(num_utterances)
     ends = np.cumsum(frames.lengths[order])
-    count = max(1, int(np.searchsorted(ends, share * ends[-1], side="right")))
-    return frames.select(np.sort(order[:count]))
+    drawn = np.sort(order[: max(1, int(np.searchsorted(ends, share * ends[-1], side="right")))])
+    return frames.select(np.concatenate([drawn + view * num_utterances for view in range(num_views + 1)]))
 
 
 def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:

@@ -141,6 +141,10 @@ class Grid:
                 f"row {row.name}: student.hard_weight is {list(recipe.student.hard_weight)}; expected one: "
                 "each row of a grid is one way, so write two rows"
             )
+        if row.uses_hard_targets_alone and recipe.student.has_sequences:
+            raise RecipeError(
+                f"row {row.name}: sequences are those of soft targets, but it has hard targets alone"
+            )
         return recipe
 
 
@@ -184,6 +188,8 @@ def _choose(
             while follower is not None:
                 chosen.add(follower.name)
                 follower = by_name.get(follower.teacher or "")
+    if not chosen:
+        raise RecipeError(f"--part {part}: quick.rows names no row of it; leave --quick or --part out")
     return tuple(row for row in rows if row.name in chosen)
 
 

@@ -5,8 +5,9 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +24,7 @@ from asrdistill.progress import say
 from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
-from asrdistill.stages.soft_targets import write_dump
+from asrdistill.stages import score, soft_targets
 from asrdistill.stages.student import Student, draw_share, make_trainer
 from asrdistill.sweep.grid import Grid, RowConfig
 from asrdistill.targets.shards import ShardReader
@@ -45,8 +46,16 @@ class Row:
         seeds: of its students.
     """
 
-    def __init__(self, grid: Grid, config: RowConfig, experiment: Experiment, sweep_dir: Path) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        config: RowConfig,
+        experiment: Experiment,
+        sweep_dir: Path,
+        scoring: Mapping[str, Any],
+    ) -> None:
         self.config, self.experiment, self.sweep_dir = config, experiment, sweep_dir
+        self.scoring = scoring
         self.recipe: Recipe = grid.recipe_of(config)
         self.base: Recipe = grid.base
         self.folder = sweep_dir / "rows" / config.folder
@@ -54,44 +63,49 @@ class Row:
         self.seeds = range(first, first + grid.num_seeds)
         self.teacher_folders = {row.name: sweep_dir / "rows" / row.folder for row in grid.rows}
 
-    def measure(self, scorer: Scorer) -> dict[str, Any]:
-        """Train and score, unless that is done.
-
-        Returns:
-            The row of sweep.json.
-        """
+    def measure(self, scorer: Scorer) -> None:
+        """Train and score, unless that is done."""
         shards = self._provide_shards()
-        asked, wanted = self.folder / "asked.json", self._describe(shards)
-        if not asked.is_file() or json.loads(asked.read_text(encoding="utf-8")) != wanted:
+        wanted = {**self._describe(), "index_sha256": shards.index["sha256"]}
+        if self._read("asked") != json.loads(json.dumps(wanted)):
             shutil.rmtree(self.folder, ignore_errors=True)
-            write_json(asked, wanted)
+            write_json(self.folder / "asked.json", wanted)
         model = self._train(shards)
-        path = self.folder / "result.json"
-        if path.is_file():
+        if self._read("result"):
             say("  scored already")
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+            return
         result = {
-            "name": self.config.name,
-            "part": self.config.part,
-            "source": self.config.source,
             **self._score(model, scorer),
             **self._measure_costs(model, shards, scorer),
             "train_frame_accuracy": self._measure_on_training(model, shards),
         }
-        write_json(path, result)
-        return result
+        write_json(self.folder / "result.json", result)
 
-    def _describe(self, shards: ShardReader) -> dict[str, Any]:
-        """What the students and their results depend on."""
-        sections = ("language_model", "graph", "decoder", "tuning")
+    def read(self) -> dict[str, Any] | None:
+        """What was measured, if that is of what is asked now."""
+        asked, result = self._read("asked") or {}, self._read("result")
+        asked.pop("index_sha256", None)
+        if result is None or asked != json.loads(json.dumps(self._describe())):
+            return None
+        return {"name": self.config.name, "part": self.config.part, "source": self.config.source, **result}
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / f"{name}.json"
+        found: dict[str, Any] | None = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        )
+        return found
+
+    def _describe(self) -> dict[str, Any]:
+        """What the students and their results depend on, but for the soft targets themselves."""
         return {
-            "index_sha256": shards.index["sha256"],
+            "soft_targets": self.recipe.soft_targets.model_dump(mode="json"),
+            "teacher": self.config.teacher,
             "student": self.recipe.student.model_dump(mode="json"),
             "model": self.recipe.student_model.model_dump(mode="json"),
             "hard_targets": self.config.uses_hard_targets_alone,
             "num_seeds": len(self.seeds),
-            **{name: getattr(self.recipe, name).model_dump(mode="json") for name in sections},
+            "scoring": self.scoring,
         }
 
     def _provide_shards(self) -> ShardReader:
@@ -106,9 +120,9 @@ class Row:
         say(f"  soft targets of {self.config.teacher or 'the ensemble'}")
         recipe = self.recipe
         if self.config.teacher and recipe.soft_targets.guide is not None:  # there is only this one
-            soft_targets = recipe.soft_targets.model_copy(update={"guide": 0})
-            recipe = recipe.model_copy(update={"soft_targets": soft_targets})
-        write_dump(recipe, self.experiment, teachers, shards_dir)
+            alone = recipe.soft_targets.model_copy(update={"guide": 0})
+            recipe = recipe.model_copy(update={"soft_targets": alone})
+        soft_targets.write_dump(recipe, self.experiment, teachers, shards_dir)
         return ShardReader(shards_dir)
 
     def _claim_dump(self, teachers: Path) -> Path:
@@ -117,9 +131,10 @@ class Row:
         Those that the same teachers wrote before they were trained again go.
         """
         settings = self.recipe.soft_targets.model_dump(mode="json")
-        told = json.dumps([settings, self.config.teacher], sort_keys=True)
-        name = hashlib.sha256(told.encode()).hexdigest()[:12]
-        claimed = self.sweep_dir / "shards" / f"{name}-{hash_file(teachers)[:12]}"
+        name = _hash([settings, self.config.teacher])
+        read = [path for path in soft_targets.READS if not path.startswith("teachers/")]
+        made_from = _hash([hash_file(teachers), hash_inputs(self.experiment, read)])
+        claimed = self.sweep_dir / "shards" / f"{name}-{made_from}"
         for path in claimed.parent.glob(f"{name}-*"):
             if path != claimed:
                 shutil.rmtree(path)
@@ -176,10 +191,14 @@ class Row:
         """Size of one student, its time for a frame, and what its training took."""
         curves = load_model(self.folder / "model.safetensors")[1]["curves"]
         one = NetworkSystem("student", model.select_members([0]), scorer.log_priors)
-        num_epochs = max(len(curve["train_loss"]) for curve in curves)
+        num_epochs = sum(len(curve["train_loss"]) for curve in curves) / len(curves)
         is_guided = self.recipe.student.has_guided_terms
         of_guide = shards.load_guide().count_flops_a_frame() if is_guided else 0
-        frames_seen = num_epochs * round(self.recipe.student.train_share * count_frames(shards))
+        counted: Literal["lengths", "num_aligned"] = "lengths"
+        if self.config.uses_hard_targets_alone:
+            counted = "num_aligned"
+        an_epoch = self.recipe.student.train_share * count_frames(shards, counted)
+        frames_seen = round(num_epochs * an_epoch)
         return {
             "num_parameters": one.num_parameters,
             "flops_a_frame": one.flops_a_frame,
@@ -194,7 +213,7 @@ class Row:
         student = self.recipe.student
         frames = shards.load("train", None)
         if student.train_share < 1:
-            frames = draw_share(frames, student.train_share, student.seed)
+            frames = draw_share(frames, student.train_share, student.seed, shards.index["num_views"])
         accuracies: list[float] = evaluate(model, spread(frames, TRAIN_FRAMES)).frame_accuracy.tolist()
         return accuracies
 
@@ -204,9 +223,29 @@ def take_rates(scored: dict[str, Any]) -> dict[str, Any]:
     return {key: scored[key] for key in ("frame_accuracy", "wer") if key in scored}
 
 
-def count_frames(shards: ShardReader) -> int:
-    """Of the training split, views included."""
-    return sum(shard["num_frames"] for shard in shards.index["splits"]["train"])
+def describe_scoring(recipe: Recipe, experiment: Experiment) -> dict[str, Any]:
+    """What results depend on, whatever the system: the teachers, how words are decoded, dev and test."""
+    read = [path for path in score.READS if not path.startswith(("student/", "controls/"))]
+    sections = ("language_model", "graph", "decoder", "tuning")
+    return {
+        "inputs_sha256": hash_inputs(experiment, [*read, *map(str, score.list_external_inputs(recipe))]),
+        **{name: getattr(recipe, name).model_dump(mode="json") for name in sections},
+    }
+
+
+def hash_inputs(experiment: Experiment, paths: Sequence[str]) -> str:
+    """One SHA-256 of files of an experiment, or outside; of those that are there."""
+    files = [experiment.dir / path for path in paths]
+    return _hash({str(path): hash_file(path) for path in files if path.is_file()})
+
+
+def _hash(described: Any) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def count_frames(shards: ShardReader, counted: Literal["lengths", "num_aligned"]) -> int:
+    """Of the training split, views included: all, or those with a hard target."""
+    return sum(sum(shard[counted]) for shard in shards.index["splits"]["train"])
 
 
 def spread(frames: LabelledFrames, wanted_frames: int) -> LabelledFrames:

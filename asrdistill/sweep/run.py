@@ -14,7 +14,7 @@ from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
 from asrdistill.stages.score import describe_test
 from asrdistill.sweep.grid import Grid
-from asrdistill.sweep.row import TRAINING_PASSES, Row, time_frames
+from asrdistill.sweep.row import TRAINING_PASSES, Row, describe_scoring, time_frames
 
 SCHEMA = 1
 # Rates that differ by less are equal.
@@ -35,42 +35,40 @@ def sweep(grid: Grid, experiment: Experiment) -> Path:
     sweep_dir = experiment.dir / "sweep"
     scorer = Scorer(grid.base.decoding, experiment, sweep_dir / "systems", with_phones=False)
     describe_test(scorer, sweep_dir)
-    references = score_references(grid, scorer, experiment, sweep_dir)
+    scoring = describe_scoring(grid.base, experiment)
+    references = score_references(scorer, experiment, sweep_dir, scoring)
     path = sweep_dir / "sweep.json"
+    rows = {config.name: Row(grid, config, experiment, sweep_dir, scoring) for config in grid.config.rows}
     for number, config in enumerate(grid.rows, 1):
         say(f"[{number}/{len(grid.rows)}] {config.name}")
-        Row(grid, config, experiment, sweep_dir).measure(scorer)
+        rows[config.name].measure(scorer)
         # After each: who stops here has the table of what there is.
-        write_json(path, gather(grid, experiment, sweep_dir, references))
+        measured = [found for found in (row.read() for row in rows.values()) if found]
+        write_json(path, gather(grid, experiment, sweep_dir, references, measured))
     return path
 
 
-def score_references(grid: Grid, scorer: Scorer, experiment: Experiment, sweep_dir: Path) -> dict[str, Any]:
+def score_references(
+    scorer: Scorer, experiment: Experiment, sweep_dir: Path, scoring: dict[str, Any]
+) -> dict[str, Any]:
     """What every teacher and the ensemble make of dev and test, as sweep.json has it."""
     path = sweep_dir / "references.json"
-    wanted = {
-        "teachers": experiment.stamp_of("teachers"),
-        "decoding": {
-            name: getattr(grid.base, name).model_dump(mode="json")
-            for name in ("language_model", "graph", "decoder", "tuning")
-        },
-    }
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("asked") == json.loads(json.dumps(wanted)):
+        if found.pop("asked") == json.loads(json.dumps(scoring)):
             say("teachers and ensemble: scored already")
             return found
     say("teachers and ensemble")
     model, _ = load_model(experiment.dir / "teachers/model.safetensors")
     curves = json.loads((experiment.dir / "teachers/curves.json").read_text(encoding="utf-8"))
-    num_epochs = max(len(curve["train_loss"]) for curve in curves)
+    num_epochs = sum(len(curve["train_loss"]) for curve in curves) / len(curves)
     systems = [
         NetworkSystem(f"teacher_{member:02d}", model.select_members([member]), scorer.log_priors)
         for member in range(model.num_members)
     ]
     ensemble = NetworkSystem("ensemble", model, scorer.log_priors)
     scored = [scorer.score(system) for system in (*systems, ensemble)]
-    frames_seen = num_epochs * int((scorer.train_pdf_ids >= 0).sum())
+    frames_seen = round(num_epochs * int((scorer.train_pdf_ids >= 0).sum()))
     references = {
         "teachers": [_as_reference(one) for one in scored[:-1]],
         "ensemble": _as_reference(scored[-1]),
@@ -80,7 +78,7 @@ def score_references(grid: Grid, scorer: Scorer, experiment: Experiment, sweep_d
         },
         "training_flops": TRAINING_PASSES * systems[0].flops_a_frame * frames_seen,
     }
-    write_json(path, {"asked": wanted, **references})
+    write_json(path, {"asked": scoring, **references})
     return references
 
 
@@ -89,19 +87,22 @@ def _as_reference(scored: dict[str, Any]) -> dict[str, Any]:
     return {key: scored[key] for key in wanted if key in scored}
 
 
-def gather(grid: Grid, experiment: Experiment, sweep_dir: Path, references: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, in the order of the grid."""
+def gather(
+    grid: Grid,
+    experiment: Experiment,
+    sweep_dir: Path,
+    references: dict[str, Any],
+    measured: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What sweep.json holds, of rows that were measured."""
     outcomes = Outcomes(experiment.dir, sweep_dir)
     teachers = [outcomes.read(f"teacher_{number:02d}") for number in range(len(references["teachers"]))]
     ensemble = outcomes.read("ensemble")
     rows = []
-    for config in grid.config.rows:
-        path = sweep_dir / "rows" / config.folder / "result.json"
-        if path.is_file():
-            row = json.loads(path.read_text(encoding="utf-8"))
-            students = [outcomes.read(student["system"]) for student in row["students"]]
-            intervals = bootstrap_transfers(teachers, ensemble, students, outcomes.speech)
-            rows.append({**row, "transfer": describe_transfer(row, references, intervals)})
+    for row in measured:
+        students = [outcomes.read(student["system"]) for student in row["students"]]
+        intervals = bootstrap_transfers(teachers, ensemble, students, outcomes.speech)
+        rows.append({**row, "transfer": describe_transfer(row, references, intervals)})
     return {
         "schema": SCHEMA,
         "grid": grid.name,

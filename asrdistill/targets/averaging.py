@@ -106,9 +106,9 @@ def ask_teachers(
         for place, temperature in enumerate(temperatures):
             averages[place] = torch.softmax(mean / temperature, dim=1).numpy()
     if pdf_ids is not None and wrong_weight != 1:
-        shares, logits = share_out_weights(winners, pdf_ids, wrong_weight), np.stack(asked)
+        shares = share_out_weights(winners, pdf_ids, wrong_weight)
         for place, temperature in enumerate(temperatures):
-            averages[place] = average_with_shares(logits, shares, temperature, average)
+            averages[place] = average_with_shares(asked, shares, temperature, average)
     return Opinion(averages, winners, entropies[0], divergence)
 
 

@@ -93,6 +93,7 @@ def rewrite(
             path.unlink(missing_ok=True)
     try:
         if reader.index.get("guide"):
+            reader.check_file(GUIDE, reader.index["guide"]["sha256"])
             with atomic_path(out / GUIDE) as temporary:
                 shutil.copyfile(reader.shards_dir / GUIDE, temporary)
         rewriter.write(out)
@@ -120,7 +121,7 @@ def _check_whole(reader: ShardReader, adds_teachers: bool) -> None:
             f"soft targets {reader.shards_dir}: the average is {reader.index['average']}; how far teachers "
             "are from each other can be continued for soft_targets.average arithmetic alone: dump again"
         )
-    if adds_teachers and reader.index["wrong_weight"] != 1:
+    if adds_teachers and reader.index.get("wrong_weight", 1) != 1:
         raise ContractError(
             f"soft targets {reader.shards_dir}: wrong_weight is {reader.index['wrong_weight']:g}: how much "
             "each teacher counts depends on all of them, so none can be added; dump again with 1"

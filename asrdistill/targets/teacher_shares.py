@@ -10,6 +10,7 @@ frames on which all are wrong, or for which there is no hard target, are average
 Shapes: M teachers, L frames, P pdf-ids.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -45,18 +46,18 @@ def share_out_weights(winners: np.ndarray, pdf_ids: np.ndarray, wrong_weight: fl
 
 
 def average_with_shares(
-    logits: np.ndarray, shares: np.ndarray, temperature: float, average: Average
+    logits: Sequence[np.ndarray] | np.ndarray, shares: np.ndarray, temperature: float, average: Average
 ) -> np.ndarray:
     """Soft targets, float32 (L, P), every row of which sums to 1.
 
     Args:
-        logits: float32 (M, L, P).
+        logits: of M teachers, float32 (L, P) each.
         shares: float32 (M, L), of `share_out_weights`.
         temperature: T; logits are divided by it.
         average: arithmetic: the mean of softmax(logits / T); geometric, as ElFadeel's: the softmax of the
             mean of logits / T.
     """
-    mean = np.zeros(logits.shape[1:], np.float32)
+    mean = np.zeros_like(logits[0])
     for of_teacher, share in zip(logits, shares, strict=True):  # one at a time: all of them are large
         values = of_teacher / np.float32(temperature)
         if average == "arithmetic":

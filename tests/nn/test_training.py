@@ -180,6 +180,21 @@ def test_the_last_weights_are_kept_on_request(make_trainer: MakeTrainer) -> None
         assert torch.equal(best, last)
 
 
+def test_what_is_told_of_a_model_is_told_of_the_weights_that_were_kept(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    changed = {"num_epochs": 6, "learning_rate": 0.05, "keeps": "last"}
+
+    def make(checkpoint_path: Path) -> Trainer:
+        trainer = make_trainer(config=CONFIG.model_copy(update=changed))
+        trainer.checkpoint_path = checkpoint_path
+        return trainer
+
+    trained = train_once(tmp_path / "kept.safetensors", ["a", "b", "c"], make)
+    assert trained.dev_frame_accuracies == [curve["dev_frame_accuracy"][-1] for curve in trained.curves]
+    assert {curve["best_epoch"] for curve in trained.curves} == {6}
+
+
 class Killed(BaseException):
     """What ends a run at once."""
 

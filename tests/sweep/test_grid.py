@@ -80,6 +80,11 @@ def test_what_is_no_grid_is_refused(path: Path, old: str, new: str, expected: st
         Grid(path)
 
 
+def test_a_part_that_quick_leaves_out_is_refused(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"--part two: quick.rows names no row of it"):
+        Grid(path, is_quick=True, part="two")
+
+
 def test_an_unknown_part_is_refused(path: Path) -> None:
     with pytest.raises(RecipeError, match="no row belongs to it; the parts are one, two"):
         Grid(path, part="three")
