@@ -78,3 +78,9 @@ def read_unaligned(align_dir: Path, split: str) -> list[str]:
     """Ids of the utterances of a split that could not be aligned."""
     names: list[str] = json.loads((align_dir / f"{split}.json").read_text(encoding="utf-8"))["unaligned"]
     return names
+
+
+def compute_log_priors(pdf_ids: np.ndarray, num_pdfs: int) -> np.ndarray:
+    """Log share of each pdf-id among the aligned training frames, one frame added to each: float32 (P,)."""
+    counts = np.bincount(pdf_ids[pdf_ids != NOT_ALIGNED], minlength=num_pdfs) + 1
+    return np.log(counts / counts.sum()).astype(np.float32)

@@ -59,9 +59,3 @@ class ExtraTerm(torch.nn.Module, ABC):
             for name, parameter in list(module._parameters.items()):
                 if parameter is not None:
                     setattr(module, name, torch.nn.Parameter(parameter.detach()[list(rows)]))
-
-
-def average(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean over the frames that count, of float32 (M, B): (M,)."""
-    weighted = losses if batch.weights is None else losses * batch.weights
-    return weighted.sum(1) / batch.num_frames

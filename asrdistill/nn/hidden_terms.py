@@ -20,8 +20,9 @@ from pydantic import Field
 from torch.nn.functional import cosine_similarity
 
 from asrdistill.config import Config
-from asrdistill.nn.extra_terms import ExtraTerm, Seen, average
+from asrdistill.nn.extra_terms import ExtraTerm, Seen
 from asrdistill.nn.frames import Batch
+from asrdistill.nn.loss import average
 
 # Frames on which layers are compared at most: the cost grows with their square.
 COMPARED_FRAMES = 1024

@@ -29,7 +29,7 @@ LEAST_REST = 1e-12
 
 def hard_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Cross-entropy with the alignment, logits float32 (M, B, P): float32 (M,), natural logarithm."""
-    return _average(-_pick(log_softmax(logits, dim=2), batch), batch)
+    return average(-_pick(log_softmax(logits, dim=2), batch), batch)
 
 
 def soft_cross_entropy(logits: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
@@ -37,13 +37,13 @@ def soft_cross_entropy(logits: torch.Tensor, batch: Batch, temperature: float) -
     assert batch.soft_targets is not None
     soft, log_posteriors = batch.soft_targets, log_softmax(logits / temperature, dim=2)
     if isinstance(soft, torch.Tensor):
-        return -(temperature**2) * _average((soft * log_posteriors).sum(2), batch)
+        return -(temperature**2) * average((soft * log_posteriors).sum(2), batch)
     index = soft.pdf_ids.expand(len(logits), -1, -1)
     agreement = (soft.probabilities * log_posteriors.gather(2, index)).sum(2)
     if soft.rest is not None:
         others = log_posteriors.exp().scatter(2, index, 0).sum(2)
         agreement = agreement + soft.rest * others.clamp(min=LEAST_REST).log()
-    return -(temperature**2) * _average(agreement, batch)
+    return -(temperature**2) * average(agreement, batch)
 
 
 def distillation_loss(
@@ -100,7 +100,7 @@ class LossGradient:
             losses.numpy(),
         )
         self.gradient = gradient
-        loss = _average(losses, batch)
+        loss = average(losses, batch)
         if sparse is not None:
             soft_loss = self._add_soft_gradient(logits, batch, sparse, hard_weights, temperature)
             loss = hard_weights * loss + (1 - hard_weights) * soft_loss
@@ -129,7 +129,7 @@ class LossGradient:
         if batch.weights is not None:
             scale = scale * batch.weights[..., None]
         agreement = self._add_sparse_gradient(log_posteriors, soft, scale)
-        return -(temperature**2) * _average(agreement, batch)
+        return -(temperature**2) * average(agreement, batch)
 
     def _add_sparse_gradient(
         self, log_posteriors: torch.Tensor, soft: SparseRows, scale: torch.Tensor
@@ -164,7 +164,7 @@ def _pick(log_posteriors: torch.Tensor, batch: Batch) -> torch.Tensor:
     return torch.where(pdf_ids == NOT_ALIGNED, 0, picked)
 
 
-def _average(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean over the frames that count, of float32 (M, B)."""
+def average(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean over the frames that count, of float32 (M, B): (M,)."""
     weighted = losses if batch.weights is None else losses * batch.weights
     return weighted.sum(1) / batch.num_frames

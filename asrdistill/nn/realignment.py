@@ -13,7 +13,7 @@ from pydantic import Field
 from asrdistill.config import Config
 from asrdistill.hmm.aligner import Alignment
 from asrdistill.hmm.graph import Pronunciations, build_utterance_graph
-from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
+from asrdistill.hmm.topology import TiedStates
 from asrdistill.hmm.viterbi import find_best_path
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
@@ -27,12 +27,6 @@ class RealignmentConfig(Config):
     model: AcousticModelConfig = Field(AcousticModelConfig(), description="its architecture")
     training: TrainingConfig = Field(TrainingConfig(), description="how it is trained")
     seed: int = Field(0, ge=0, description="of its initial weights")
-
-
-def compute_log_priors(pdf_ids: np.ndarray, num_pdfs: int) -> np.ndarray:
-    """Log share of each pdf-id among the aligned training frames, one frame added to each: float32 (P,)."""
-    counts = np.bincount(pdf_ids[pdf_ids != NOT_ALIGNED], minlength=num_pdfs) + 1
-    return np.log(counts / counts.sum()).astype(np.float32)
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ from scipy.sparse import csr_matrix
 
 from asrdistill.config import Config
 from asrdistill.errors import ContractError, RecipeError
-from asrdistill.hmm.topology import NOT_ALIGNED
+from asrdistill.hmm.alignment import compute_log_priors
 from asrdistill.nn.extra_terms import ExtraTerm, Seen
 from asrdistill.nn.frames import Batch
 from asrdistill.nn.sequence_loops import Arcs, compare_scores, count_pairs, sum_paths
@@ -92,14 +92,13 @@ def count_transitions(pdf_ids: np.ndarray, starts: np.ndarray, num_pdfs: int) ->
     arcs = csr_matrix(pairs).multiply((1 - LEAK) / totals[:, None]).tocsr()
     jump = LEAK / (num_pdfs + 1)  # to end is one of the ways to go
     begins = (1 - LEAK) * first / max(first.sum(), 1) + LEAK / num_pdfs
-    counts = np.bincount(pdf_ids[pdf_ids != NOT_ALIGNED], minlength=num_pdfs) + 1
     return StateBigram(
         _list_arcs(arcs),
         _list_arcs(arcs.T.tocsr()),
         begins.astype(np.float32),
         ((1 - LEAK) * last / totals + jump).astype(np.float32),
         jump,
-        np.log(counts / counts.sum()).astype(np.float32),
+        compute_log_priors(pdf_ids, num_pdfs),
     )
 
 

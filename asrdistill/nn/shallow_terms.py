@@ -8,16 +8,17 @@ Shapes: M members, B frames, H units, P pdf-ids.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field
-from torch.nn.functional import log_softmax, softmax
+from torch.nn.functional import softmax
 
 from asrdistill.config import Config
 from asrdistill.errors import RecipeError
-from asrdistill.nn.extra_terms import ExtraTerm, Seen, average
-from asrdistill.nn.loss import hard_cross_entropy
+from asrdistill.nn.extra_terms import ExtraTerm, Seen
+from asrdistill.nn.loss import hard_cross_entropy, soft_cross_entropy
 
 # Output layers are drawn by seeds this far apart, so that no two are alike, nor like the model's own weights.
 SEED_STEP = 1_000_033
@@ -79,11 +80,10 @@ class ShallowHeadsTerm(ExtraTerm):
 
     def forward(self, seen: Seen) -> torch.Tensor:
         temperature = self.config.temperature
-        soft = softmax(seen.logits.detach() / temperature, 2)
+        batch = replace(seen.batch, soft_targets=softmax(seen.logits.detach() / temperature, 2))
         losses = []
         for layer, weight, bias in zip(self.layers, self.weights, self.biases, strict=True):
             logits = torch.baddbmm(bias, seen.hidden[layer].float(), weight)
-            agreement = (soft * log_softmax(logits / temperature, 2)).sum(2)
-            hard = hard_cross_entropy(logits, seen.batch)
-            losses.append((hard - temperature**2 * average(agreement, seen.batch)) / 2)
+            hard, soft = hard_cross_entropy(logits, batch), soft_cross_entropy(logits, batch, temperature)
+            losses.append((hard + soft) / 2)
         return self.config.weight * torch.stack(losses).mean(0)

@@ -34,9 +34,8 @@ from torch import log_softmax, softmax
 from asrdistill.config import Config
 from asrdistill.errors import ContractError
 from asrdistill.hmm.topology import NOT_ALIGNED
-from asrdistill.nn.extra_terms import average
 from asrdistill.nn.frames import Batch
-from asrdistill.nn.loss import soft_cross_entropy
+from asrdistill.nn.loss import average, soft_cross_entropy
 
 # Under which a sum does not fall, for the quotient's sake.
 LEAST_SUM = torch.finfo(torch.float32).tiny

@@ -19,9 +19,8 @@ from asrdistill.decoding.ngram import NgramConfig, NgramModel
 from asrdistill.errors import ContractError
 from asrdistill.experiment import Experiment, atomic_path
 from asrdistill.features.frame_store import FrameStore, name_cepstra
-from asrdistill.hmm.alignment import read_pdf_ids
+from asrdistill.hmm.alignment import compute_log_priors, read_pdf_ids
 from asrdistill.hmm.topology import NOT_ALIGNED, TiedStates
-from asrdistill.nn.realignment import compute_log_priors
 from asrdistill.progress import say
 from asrdistill.scoring.phone_errors import load_phone_recognition
 from asrdistill.scoring.readings import FrameReading, Readings, describe_calibration, measure_accuracy

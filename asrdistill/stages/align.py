@@ -12,7 +12,7 @@ from asrdistill.errors import CorpusError
 from asrdistill.experiment import Experiment
 from asrdistill.features.frame_store import FrameStore, list_store_files, name_cepstra
 from asrdistill.hmm.aligner import Alignment, Speech
-from asrdistill.hmm.alignment import read_pdf_ids, read_unaligned, write_alignments
+from asrdistill.hmm.alignment import compute_log_priors, read_pdf_ids, read_unaligned, write_alignments
 from asrdistill.hmm.ctm import read_ctm_frames, write_ctm
 from asrdistill.hmm.graph import SILENCE_WORD
 from asrdistill.hmm.imported import ImportedAlignmentConfig, list_files, read_imported
@@ -24,7 +24,7 @@ from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.frames import LabelledFrames
 from asrdistill.nn.objective import Objective
-from asrdistill.nn.realignment import compute_log_priors, compute_scaled_log_likelihoods, realign_utterance
+from asrdistill.nn.realignment import compute_scaled_log_likelihoods, realign_utterance
 from asrdistill.nn.training import Trainer
 from asrdistill.progress import say, track
 from asrdistill.recipe import NOT_IMPORTED, TOO_FEW_FRAMES, Recipe

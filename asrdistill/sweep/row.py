@@ -184,7 +184,7 @@ class Row:
         for member, seed in enumerate(self.seeds):
             name = f"{self.config.folder}-seed_{seed}"
             scored = scorer.score(NetworkSystem(name, model.select_members([member]), scorer.log_priors))
-            students.append({"system": name, "seed": seed, **take_rates(scored)})
+            students.append({"system": name, "seed": seed, **take_results(scored)})
         return {"students": students}
 
     def _measure_costs(self, model: AcousticModel, shards: ShardReader, scorer: Scorer) -> dict[str, Any]:
@@ -218,9 +218,10 @@ class Row:
         return accuracies
 
 
-def take_rates(scored: dict[str, Any]) -> dict[str, Any]:
+def take_results(scored: dict[str, Any]) -> dict[str, Any]:
     """What is told of a system in sweep.json."""
-    return {key: scored[key] for key in ("frame_accuracy", "wer") if key in scored}
+    wanted = ("frame_accuracy", "wer", "num_parameters", "flops_a_frame")
+    return {key: scored[key] for key in wanted if key in scored}
 
 
 def describe_scoring(recipe: Recipe, experiment: Experiment) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
 from asrdistill.stages.score import describe_test
 from asrdistill.sweep.grid import Grid
-from asrdistill.sweep.row import TRAINING_PASSES, Row, describe_scoring, time_frames
+from asrdistill.sweep.row import TRAINING_PASSES, Row, describe_scoring, take_results, time_frames
 
 SCHEMA = 1
 # Rates that differ by less are equal.
@@ -70,8 +70,8 @@ def score_references(
     scored = [scorer.score(system) for system in (*systems, ensemble)]
     frames_seen = round(num_epochs * int((scorer.train_pdf_ids >= 0).sum()))
     references = {
-        "teachers": [_as_reference(one) for one in scored[:-1]],
-        "ensemble": _as_reference(scored[-1]),
+        "teachers": [take_results(one) for one in scored[:-1]],
+        "ensemble": take_results(scored[-1]),
         "seconds_a_frame": {
             "baseline": time_frames(systems[0], scorer.stores["dev"]),
             "ensemble": time_frames(ensemble, scorer.stores["dev"]),
@@ -80,11 +80,6 @@ def score_references(
     }
     write_json(path, {"asked": scoring, **references})
     return references
-
-
-def _as_reference(scored: dict[str, Any]) -> dict[str, Any]:
-    wanted = ("frame_accuracy", "wer", "num_parameters", "flops_a_frame")
-    return {key: scored[key] for key in wanted if key in scored}
 
 
 def gather(

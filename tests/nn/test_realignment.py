@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from asrdistill.hmm.alignment import compute_log_priors
 from asrdistill.hmm.graph import build_utterance_graph
 from asrdistill.hmm.topology import TiedStates
 from asrdistill.hmm.viterbi import find_best_path
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.models import build_model
-from asrdistill.nn.realignment import compute_log_priors, compute_scaled_log_likelihoods, realign_utterance
+from asrdistill.nn.realignment import compute_scaled_log_likelihoods, realign_utterance
 
 TIED = TiedStates.of_monophones({"x", "y"})
 PRONUNCIATIONS = {"A": [("x",)], "B": [("y", "x"), ("y",)]}
