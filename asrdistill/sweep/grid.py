@@ -194,6 +194,15 @@ def _choose(
 
 
 def find_grid(name: str) -> Path:
-    """The file of a grid given by path, or by name as in `pipelines/`."""
-    named = PIPELINES_DIR / f"{name}.yaml"
-    return named if not Path(name).is_file() and named.is_file() else Path(name)
+    """The file of a grid given by path, or by name as in `pipelines/`.
+
+    Raises:
+        RecipeError: there is no such grid.
+    """
+    for path in (Path(name), PIPELINES_DIR / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise RecipeError(
+        f"grid {name}: no such file, and none of that name in {PIPELINES_DIR}; expected methods, or the path of "
+        "a YAML file such as pipelines/methods.yaml"
+    )
