@@ -104,6 +104,9 @@ class StudentConfig(Config):
     train_share: float = Field(
         1.0, gt=0, le=1, description="share of the training utterances that is used, drawn by the seed"
     )
+    uses_untranscribed: bool = Field(
+        True, description="whether speech without transcripts, which has soft targets alone, is trained on"
+    )
     model: AcousticModelConfig | None = Field(None, description="architecture; none: that of one teacher")
     training: TrainingConfig = Field(
         TrainingConfig(),

@@ -29,6 +29,15 @@ def test_utterances_come_with_all_their_views(frames: LabelledFrames, share: flo
     assert np.array_equal(again.pdf_ids, drawn.pdf_ids)
 
 
+def test_a_share_of_some(frames: LabelledFrames) -> None:
+    some = np.isin(np.arange(NUM_UTTERANCES), [3, 5, 8, 21, 34])
+    every = draw_share(frames, 1.0, 7, NUM_VIEWS, np.tile(some, NUM_VIEWS + 1))
+    assert np.array_equal(every.pdf_ids, frames.pdf_ids[np.isin(frames.pdf_ids, np.flatnonzero(some))])
+    part = draw_share(frames, 0.5, 7, NUM_VIEWS, np.tile(some, NUM_VIEWS + 1))
+    assert set(part.pdf_ids.tolist()) < set(np.flatnonzero(some).tolist())
+    assert 0 < len(part) <= len(every) / 2
+
+
 def test_another_seed_draws_others(frames: LabelledFrames) -> None:
     drawn = [set(draw_share(frames, 0.2, seed, NUM_VIEWS).pdf_ids.tolist()) for seed in (1, 2)]
     assert drawn[0] != drawn[1]

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asrdistill.recipe import StudentConfig
+from asrdistill.stages.student import choose_utterances
+from asrdistill.sweep.row import count_frames
 from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.streaming import open_training_frames
 
 pytestmark = pytest.mark.end_to_end
 
@@ -66,6 +70,30 @@ def test_it_has_soft_targets_and_no_hard_ones(corpus: Path, distilled: Path) -> 
         assert ((sample.records["pdf_id"] == -1).all()) == has_none
     frames = reader.load("train", 2.0)
     assert len(frames) == len(frames.pdf_ids) > np.count_nonzero(frames.pdf_ids != -1)
+
+
+def test_a_student_can_leave_it_out(distilled: Path) -> None:
+    reader = ShardReader(distilled / "soft_targets/shards")
+    frames, _ = open_training_frames(reader, 2.0)
+    everything, some = (StudentConfig(uses_untranscribed=uses) for uses in (True, False))
+    assert choose_utterances(frames, reader, everything) is frames
+    chosen = choose_utterances(frames, reader, some)
+    train = json.loads((distilled / "features/train.json").read_text())
+    assert len(chosen) == 2 * sum(train["num_frames"]) < len(frames)
+    counts = [count_frames(reader, False, uses) for uses in (True, False)]
+    assert counts == [len(frames), len(chosen)]
+
+
+def test_transcripts_are_put_away_on_request(
+    recipe: Path, tmp_path: Path, finished: Path, asrdistill: Command
+) -> None:
+    setting = ("--set", "corpus.transcribed_share=0.5")
+    outcome = asrdistill("run", recipe, "--exp", tmp_path / "exp", "--stage", "prepare", *setting)
+    assert outcome.status == 0, outcome.stderr
+    kept, hidden = (read_manifest(tmp_path / "exp", split) for split in ("train", "untranscribed"))
+    assert len(kept) + len(hidden) == len(read_manifest(finished, "train"))
+    assert all(u["text"] for u in kept) and not any(u["text"] for u in hidden)
+    assert len(hidden) > NUM_UNTRANSCRIBED
 
 
 def test_teachers_have_not_heard_it(distilled: Path) -> None:

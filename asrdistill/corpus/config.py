@@ -7,6 +7,7 @@ from pydantic import Field
 
 from asrdistill.corpus import espeak, kaldi, librispeech, nemo
 from asrdistill.corpus.espeak import EspeakConfig
+from asrdistill.corpus.hidden_transcripts import hide_transcripts
 from asrdistill.corpus.kaldi import KaldiConfig
 from asrdistill.corpus.librispeech import LibrispeechConfig
 from asrdistill.corpus.manifest import Utterance
@@ -26,6 +27,10 @@ def import_corpus(config: CorpusConfig, audio_dir: Path) -> dict[str, list[Utter
     Raises:
         CorpusError: a folder, a manifest or a table is missing or cannot be understood.
     """
+    return hide_transcripts(_import_splits(config, audio_dir), config.transcribed_share)
+
+
+def _import_splits(config: CorpusConfig, audio_dir: Path) -> dict[str, list[Utterance]]:
     match config:
         case EspeakConfig():
             return espeak.synthesise_splits(config, audio_dir)

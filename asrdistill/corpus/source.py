@@ -27,6 +27,13 @@ class SourceConfig(Config):
         description="rate at which features are computed (Hz); recordings at higher rates are resampled, "
         "lower ones refused",
     )
+    transcribed_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training utterances whose transcripts are used; those of other speakers "
+        "are put away, and their speech is untranscribed, to find out what transcripts are worth",
+    )
 
 
 class FolderConfig(SourceConfig):

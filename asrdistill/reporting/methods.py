@@ -26,6 +26,7 @@ COLUMNS = (
     "transfer of frame accuracy",
     "transfer of WER",
     "parameters",
+    "frames a second",
     "real-time factor",
     "training cost",
 )
@@ -33,9 +34,9 @@ NOTE = (
     "Means over {num_seeds} students a row, ± sample standard deviation over their seeds. Transfer: share of "
     "the ensemble's gain over one teacher that is kept on test, with 95% intervals by bootstrap over the "
     "{num_blocks} {block}s of test, the teachers and the students; in parentheses, without one, where the "
-    "ensemble may as well have no gain. Real-time factor: time of the network alone on one core, over that "
-    "of the speech. Training cost: floating-point operations of one student's training, over those of one "
-    "teacher's; soft targets, whoever made them, and what a loss takes besides are not counted. Training: "
+    "ensemble may as well have no gain. Frames a second: the network alone, on one core; real-time factor: "
+    "its time over that of the speech. Training cost: floating-point operations of one student's "
+    "training, over those of one teacher's; soft targets, whoever made them, and what a loss takes besides are not counted. Training: "
     "frame accuracy on frames that the students were trained on, perturbed views included. Intervals are "
     "each row's own, not corrected for the number of rows; a share of the training data is the same for all "
     "seeds. dev is for choosing; test was read once a row."
@@ -91,7 +92,8 @@ def _list_cells(
         _say_rates(words),
         *(_say_transfer(kept.get(measure)) for measure in ("frame_accuracy", "wer")),
         format_count(systems[0]["num_parameters"]),
-        f"{seconds_a_frame / sweep['frame_shift_s']:.4f}",
+        f"{float(f'{1 / seconds_a_frame:.2g}'):,.0f}",
+        f"{seconds_a_frame / sweep['frame_shift_s']:#.2g}",
         f"{cost:.2g}",
     )
 

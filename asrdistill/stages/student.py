@@ -135,9 +135,7 @@ def make_trainer(
         )
     temperature = config.temperature if uses_soft_targets else None
     train_frames, pool_frames = open_training_frames(shards, temperature, config.frame_weights)
-    if config.train_share < 1:
-        num_views = shards.index["num_views"]
-        train_frames = draw_share(train_frames, config.train_share, config.seed, num_views)
+    train_frames = choose_utterances(train_frames, shards, config)
     return Trainer(
         model_config=model_config,
         num_bins=shards.num_bins,
@@ -172,13 +170,35 @@ def open_sources(shards: ShardReader, config: StudentConfig) -> TermSources:
     return TermSources(shards.load_guide() if config.needs_guide else None, bigram)
 
 
-def draw_share(frames: FrameSource, share: float, seed: int, num_views: int) -> LabelledFrames:
+def choose_utterances(frames: FrameSource, shards: ShardReader, config: StudentConfig) -> FrameSource:
+    """What a student is given of the training split: in memory where it is not all."""
+    transcribed = None
+    if not config.uses_untranscribed:
+        aligned = [count for shard in shards.index["splits"]["train"] for count in shard["num_aligned"]]
+        transcribed = np.array(aligned) > 0
+    if config.train_share == 1 and (transcribed is None or transcribed.all()):
+        return frames
+    return draw_share(frames, config.train_share, config.seed, shards.index["num_views"], transcribed)
+
+
+def draw_share(
+    frames: FrameSource, share: float, seed: int, num_views: int, among: np.ndarray | None = None
+) -> LabelledFrames:
     """Utterances, drawn by a seed, that have a share of a split's frames, in memory; at least one.
 
     Those that are drawn are there with all their views; in a dump view follows view, each of all utterances.
+
+    Args:
+        frames: of the split.
+        share: of the frames.
+        seed: of the draw.
+        num_views: of each utterance, itself not counted.
+        among: bool (U,), utterances, views included, that may be drawn, and that the share is of; None: all.
     """
     num_utterances = frames.num_utterances // (num_views + 1)
     order = np.random.default_rng((seed, num_utterances)).permutation(num_utterances)
+    if among is not None:
+        order = order[among[order]]
     ends = np.cumsum(frames.lengths[order])
     drawn = np.sort(order[: max(1, int(np.searchsorted(ends, share * ends[-1], side="right")))])
     return frames.select(np.concatenate([drawn + view * num_utterances for view in range(num_views + 1)]))

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from asrdistill.config import Config
 from asrdistill.errors import RecipeError
-from asrdistill.recipe import PIPELINES_DIR, Recipe, find_recipe, load_recipe
+from asrdistill.recipe import PIPELINES_DIR, Recipe, find_recipe, list_recipes, load_recipe
 
 # What a row may set: nothing that would change the teachers, which all rows share.
 SECTIONS = ("student.", "soft_targets.")
@@ -202,7 +202,9 @@ def find_grid(name: str) -> Path:
     for path in (Path(name), PIPELINES_DIR / f"{name}.yaml"):
         if path.is_file():
             return path
+    recipes = list_recipes()
+    known = [path.stem for path in sorted(PIPELINES_DIR.glob("*.yaml")) if path not in recipes]
     raise RecipeError(
-        f"grid {name}: no such file, and none of that name in {PIPELINES_DIR}; expected methods, or the path of "
-        "a YAML file such as pipelines/methods.yaml"
+        f"grid {name}: no such file, and no grid of that name in {PIPELINES_DIR} (known: {', '.join(known)}; "
+        "or give the path of a YAML file)"
     )

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from asrdistill.experiment import Experiment, hash_file, write_json
 from asrdistill.features.frame_store import FrameStore
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model, save_model
-from asrdistill.nn.frames import LabelledFrames
+from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import evaluate
 from asrdistill.parallel import single_torch_thread
@@ -25,7 +25,7 @@ from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
 from asrdistill.stages import score, soft_targets
-from asrdistill.stages.student import Student, draw_share, make_trainer
+from asrdistill.stages.student import Student, choose_utterances, make_trainer
 from asrdistill.sweep.grid import Grid, RowConfig
 from asrdistill.targets.shards import ShardReader
 
@@ -192,12 +192,12 @@ class Row:
         curves = load_model(self.folder / "model.safetensors")[1]["curves"]
         one = NetworkSystem("student", model.select_members([0]), scorer.log_priors)
         num_epochs = sum(len(curve["train_loss"]) for curve in curves) / len(curves)
-        is_guided = self.recipe.student.has_guided_terms
-        of_guide = shards.load_guide().count_flops_a_frame() if is_guided else 0
-        counted: Literal["lengths", "num_aligned"] = "lengths"
-        if self.config.uses_hard_targets_alone:
-            counted = "num_aligned"
-        an_epoch = self.recipe.student.train_share * count_frames(shards, counted)
+        of_guide = 0
+        if self.recipe.student.has_guided_terms:
+            of_guide = shards.load_guide().count_flops_a_frame()
+        student = self.recipe.student
+        counted = count_frames(shards, self.config.uses_hard_targets_alone, student.uses_untranscribed)
+        an_epoch = student.train_share * counted
         frames_seen = round(num_epochs * an_epoch)
         return {
             "num_parameters": one.num_parameters,
@@ -210,10 +210,7 @@ class Row:
 
     def _measure_on_training(self, model: AcousticModel, shards: ShardReader) -> list[float]:
         """Frame accuracy of every student on frames that it was trained on."""
-        student = self.recipe.student
-        frames = shards.load("train", None)
-        if student.train_share < 1:
-            frames = draw_share(frames, student.train_share, student.seed, shards.index["num_views"])
+        frames = choose_utterances(shards.load("train", None), shards, self.recipe.student)
         accuracies: list[float] = evaluate(model, spread(frames, TRAIN_FRAMES)).frame_accuracy.tolist()
         return accuracies
 
@@ -244,12 +241,19 @@ def _hash(described: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def count_frames(shards: ShardReader, counted: Literal["lengths", "num_aligned"]) -> int:
-    """Of the training split, views included: all, or those with a hard target."""
-    return sum(sum(shard[counted]) for shard in shards.index["splits"]["train"])
+def count_frames(shards: ShardReader, uses_hard_targets_alone: bool, uses_untranscribed: bool) -> int:
+    """Of the training split, views included, those that a student is trained on."""
+    total = 0
+    for shard in shards.index["splits"]["train"]:
+        for length, num_aligned in zip(shard["lengths"], shard["num_aligned"], strict=True):
+            if uses_hard_targets_alone:
+                total += num_aligned
+            elif uses_untranscribed or num_aligned:
+                total += length
+    return total
 
 
-def spread(frames: LabelledFrames, wanted_frames: int) -> LabelledFrames:
+def spread(frames: FrameSource, wanted_frames: int) -> LabelledFrames:
     """Utterances from all over a split with about so many frames, all if there are no more."""
     total = int(frames.lengths.sum())
     step = max(1, math.ceil(total / wanted_frames))

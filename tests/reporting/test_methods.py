@@ -80,7 +80,8 @@ def test_every_row_stands_in_the_table_with_its_numbers(sweep: dict[str, Any]) -
     assert plain["transfer of frame accuracy"] == "50% [20, 90]"
     assert plain["transfer of WER"] == "–"
     assert rows["harmful"]["transfer of frame accuracy"] == "(50%)"
-    assert plain["real-time factor"] == "0.0100"
+    assert plain["real-time factor"] == "0.010"
+    assert plain["frames a second"] == "10,000"
     assert (plain["training cost"], rows["ensemble"]["training cost"]) == ("0.5", "2")
 
 

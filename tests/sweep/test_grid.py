@@ -93,5 +93,5 @@ def test_an_unknown_part_is_refused(path: Path) -> None:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"not readable as YAML.*give a file such as pipelines/methods"):
         Grid(tmp_path / "none.yaml")
-    with pytest.raises(RecipeError, match=r"none\.yaml: no such file.*expected methods, or the path of"):
+    with pytest.raises(RecipeError, match=r"none\.yaml: no such file.*known: methods, untranscribed"):
         find_grid(str(tmp_path / "none.yaml"))

@@ -161,7 +161,7 @@ def test_mistakes_are_told_in_a_paragraph(grid: Path, tmp_path: Path, asrdistill
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(grid.read_text().replace("teacher: teacher_02", "teacher: teacher_07"))
     for words, expected in (
-        ((tmp_path / "none.yaml",), "no such file, and none of that name in"),
+        ((tmp_path / "none.yaml",), "no such file, and no grid of that name"),
         ((grid, "--part", "nothing"), "the parts are losses, students"),
         ((grid, "--set", "student.sed=1"), "did you mean seed"),
     ):
