@@ -31,15 +31,15 @@ COLUMNS = (
     "training cost",
 )
 NOTE = (
-    "Means over {num_seeds} students a row, ± sample standard deviation over their seeds. Transfer: share of "
-    "the ensemble's gain over one teacher that is kept on test, with 95% intervals by bootstrap over the "
+    "Means over {num_seeds} students a row, ± sample standard deviation over their seeds. Transfer: share "
+    "of the ensemble's gain over one teacher that is kept on test, with 95% intervals by bootstrap over the "
     "{num_blocks} {block}s of test, the teachers and the students; in parentheses, without one, where the "
     "ensemble may as well have no gain. Frames a second: the network alone, on one core; real-time factor: "
-    "its time over that of the speech. Training cost: floating-point operations of one student's "
-    "training, over those of one teacher's; soft targets, whoever made them, and what a loss takes besides are not counted. Training: "
-    "frame accuracy on frames that the students were trained on, perturbed views included. Intervals are "
-    "each row's own, not corrected for the number of rows; a share of the training data is the same for all "
-    "seeds. dev is for choosing; test was read once a row."
+    "its time over that of the speech. Training cost: floating-point operations of one student's training, "
+    "over those of one teacher's; soft targets, whoever made them, and what a loss takes besides are not "
+    "counted. Training: frame accuracy on frames that the students were trained on, perturbed views "
+    "included. Intervals are each row's own, not corrected for the number of rows; a share of the training "
+    "data is the same for all seeds. dev is for choosing; test was read once a row."
 )
 WIDTH_IN, HEIGHT_IN = 5.6, 3.6
 # Of two sizes that both have a name on the axis.
