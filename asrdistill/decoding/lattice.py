@@ -131,7 +131,7 @@ def of_raw_lattice(raw: Arcs, is_complete: bool) -> Lattice:
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _find_best_arcs(
     source: np.ndarray, destination: np.ndarray, costs: np.ndarray, num_states: int
 ) -> np.ndarray:

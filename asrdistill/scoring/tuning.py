@@ -1,5 +1,6 @@
 """Tuning of the decoding weights on the dev split: a grid over lattices, no second decoding."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from asrdistill.config import Config
 from asrdistill.decoding.lattice import Lattice, best_path
+from asrdistill.parallel import map_in_order
 from asrdistill.scoring.word_errors import WordErrors, check_same_utterances, count_utterance_errors
 
 
@@ -73,15 +75,21 @@ def tune(
     check_same_utterances(references, lattices)
     ids = tuple(sorted(references))
     weights = [(scale, penalty) for scale in config.acoustic_scales for penalty in config.insertion_penalties]
-    counts = np.empty((len(weights), len(ids), 4), np.int64)
-    for column, utterance_id in enumerate(ids):
+
+    def count(utterance_id: str) -> list[tuple[int, int, int, int]]:
+        """Errors of an utterance under each pair of weights."""
         seen: dict[tuple[int, ...], tuple[int, int, int, int]] = {}
-        for row, (scale, penalty) in enumerate(weights):
+        counted = []
+        for scale, penalty in weights:
             path = tuple(best_path(lattices[utterance_id], scale, penalty))
             if path not in seen:
                 hypothesis = [words[word_id] for word_id in path]
                 seen[path] = count_utterance_errors(references[utterance_id], hypothesis)
-            counts[row, column] = seen[path]
+            counted.append(seen[path])
+        return counted
+
+    by_utterance = list(map_in_order(count, ids, os.cpu_count() or 1))
+    counts = np.array(by_utterance, np.int64).reshape(len(ids), len(weights), 4).swapaxes(0, 1)
     grid = tuple(
         GridPoint(*pair, WordErrors(ids, count)) for pair, count in zip(weights, counts, strict=True)
     )
