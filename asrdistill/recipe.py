@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from asrdistill.config import Config
+from asrdistill.config import Config, as_tuple
 from asrdistill.corpus.config import CorpusConfig
 from asrdistill.corpus.lexicon import LexiconConfig
 from asrdistill.corpus.validation import ValidationConfig
@@ -44,10 +44,6 @@ TAGS = {kind for kinds in KINDS.values() for kind in kinds}
 PIPELINES_DIR = Path(__file__).parent.parent / "pipelines"
 
 
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, int | float | str) else value
-
-
 # Why an utterance has no alignment.
 NOT_IMPORTED = "no alignment in the imported files"
 TOO_FEW_FRAMES = "too few frames for the transcript"
@@ -58,7 +54,7 @@ class TeachersConfig(Config):
 
     num_teachers: int = Field(10, ge=1, description="members of the ensemble")
     seed: int = Field(1, ge=0, description="the first member's seed; the others count up from it")
-    diversity: Annotated[tuple[Literal["seed", "order", "subset"], ...], BeforeValidator(_as_tuple)] = Field(
+    diversity: Annotated[tuple[Literal["seed", "order", "subset"], ...], BeforeValidator(as_tuple)] = Field(
         ("seed",),
         min_length=1,
         description="what distinguishes the members; seed: initial weights and dropout, as in the paper; "
@@ -71,7 +67,7 @@ class TeachersConfig(Config):
 class StudentConfig(Config):
     """The distilled model."""
 
-    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_as_tuple)] = (
+    hard_weight: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(as_tuple)] = (
         Field(
             (0.5,),
             min_length=1,
@@ -146,7 +142,7 @@ class StudentConfig(Config):
 class ControlsConfig(Config):
     """Single models without soft targets, trained for comparison."""
 
-    kinds: Annotated[tuple[ControlKind, ...], BeforeValidator(_as_tuple)] = Field(
+    kinds: Annotated[tuple[ControlKind, ...], BeforeValidator(as_tuple)] = Field(
         (),
         description="hard_targets: the student's own training on hard targets alone; label_smoothing: the "
         "same, with smoothed targets; equal_compute: a teacher's training on as many frames as the student",

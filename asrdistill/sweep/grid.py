@@ -5,12 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from asrdistill.config import Config
+from asrdistill.config import Config, as_tuple
 from asrdistill.errors import RecipeError
 from asrdistill.recipe import PIPELINES_DIR, Recipe, find_recipe, list_recipes, load_recipe
 
@@ -22,7 +22,9 @@ class RowConfig(Config):
     """One way of distilling."""
 
     name: str = Field(min_length=1, description="of the row, in the table")
-    part: str = Field("", description="of the grid that it belongs to, so that a part can be run alone")
+    part: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        (), description="one or several of the grid that it belongs to, so that a part can be run alone"
+    )
     source: str = Field("", description="where the method comes from")
     values: dict[str, Any] = Field({}, alias="set", description="settings in which it differs from the base")
     uses_hard_targets_alone: bool = Field(False, alias="hard_targets", description="no soft targets")
@@ -177,13 +179,13 @@ def _choose(
     rows: Sequence[RowConfig], wanted: Sequence[str] | None, part: str | None
 ) -> tuple[RowConfig, ...]:
     """Rows of a part, in their order, with the rows that they learn from."""
-    parts = sorted({row.part for row in rows if row.part})
+    parts = sorted({part for row in rows for part in row.part})
     if part is not None and part not in parts:
         raise RecipeError(f"--part {part}: no row belongs to it; the parts are {', '.join(parts) or 'none'}")
     by_name = {row.name: row for row in rows}
     chosen: set[str] = set()
     for row in rows:
-        if (wanted is None or row.name in wanted) and part in (None, row.part):
+        if (wanted is None or row.name in wanted) and (part is None or part in row.part):
             follower: RowConfig | None = row
             while follower is not None:
                 chosen.add(follower.name)

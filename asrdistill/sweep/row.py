@@ -233,8 +233,9 @@ def describe_scoring(recipe: Recipe, experiment: Experiment) -> dict[str, Any]:
 
 def hash_inputs(experiment: Experiment, paths: Sequence[str]) -> str:
     """One SHA-256 of files of an experiment, or outside; of those that are there."""
-    files = [experiment.dir / path for path in paths]
-    return _hash({str(path): hash_file(path) for path in files if path.is_file()})
+    return _hash(
+        {path: hash_file(experiment.dir / path) for path in paths if (experiment.dir / path).is_file()}
+    )
 
 
 def _hash(described: Any) -> str:

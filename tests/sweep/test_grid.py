@@ -43,6 +43,12 @@ def test_a_part_brings_the_rows_that_it_learns_from(path: Path) -> None:
     assert [row.name for row in grid.rows] == ["colder", "born again", "born again, twice"]
 
 
+def test_a_row_may_belong_to_several_parts(path: Path) -> None:
+    path.write_text(SMALL.replace("part: one}", "part: [one, two]}", 1))
+    assert [row.name for row in Grid(path, part="one").rows] == ["first", "born again"]
+    assert [row.name for row in Grid(path, part="two").rows][:2] == ["first", "colder"]
+
+
 def test_quick_is_small(path: Path) -> None:
     grid = Grid(path, is_quick=True)
     assert (grid.name, grid.num_seeds, grid.base.teachers.num_teachers) == ("small_quick", 1, 2)
@@ -54,6 +60,7 @@ def test_the_grid_that_is_there_is_one() -> None:
         grid = Grid(find_grid("methods"), ["corpus.path=nowhere"], is_quick)
         assert len(grid.rows) == (5 if is_quick else len(grid.config.rows))
     assert find_grid("methods") == PIPELINES_DIR / "methods.yaml"
+    Grid(find_grid("untranscribed"), ["corpus.path=nowhere"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A small grid, run as the command runs it: every kind of row, stopped, changed and run again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,18 @@ def test_what_is_there_is_not_made_again_and_a_changed_row_is(
     assert asrdistill("sweep", changed, "--exp", swept, "--part", "losses").status == 0
     after = take_snapshot(rows)
     assert {path.split("/")[0] for path in before if before[path] != after.get(path)} == {"weighted"}
+
+
+def test_an_experiment_may_move(
+    grid: Path, swept: Path, tmp_path: Path, asrdistill: Command, take_snapshot: Callable[[Path], Any]
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(swept, moved)
+    before = take_snapshot(moved / "sweep/rows")
+    outcome = asrdistill("sweep", grid, "--exp", moved, "--part", "students")
+    assert outcome.status == 0, outcome.stderr
+    assert outcome.stderr.count("scored already") == 1 + 5
+    assert take_snapshot(moved / "sweep/rows") == before
 
 
 def test_quick_is_an_experiment_of_its_own(
