@@ -53,6 +53,7 @@ class HiddenStatesTerm(ExtraTerm):
     """Mean distance of the pairs of layers, of each after a map of its own."""
 
     needs_hidden = True
+    pairs: torch.Tensor
 
     def __init__(
         self,
@@ -70,10 +71,12 @@ class HiddenStatesTerm(ExtraTerm):
         guide_size: G.
         """
         super().__init__()
-        self.config, self.pairs = config, tuple(pairs)
+        self.config = config
+        # A buffer, so that it is in checkpoints: another machine might see a near tie otherwise.
+        self.register_buffer("pairs", torch.tensor(pairs))
         self.maps = torch.nn.ParameterList(
             self._start_map(SEED_STEP * number, seeds, student_size, guide_size)
-            for number in range(1, len(self.pairs) + 1)
+            for number in range(1, len(pairs) + 1)
         )
 
     def _start_map(self, step: int, seeds: Sequence[int], size: int, guide_size: int) -> torch.nn.Parameter:
@@ -84,7 +87,7 @@ class HiddenStatesTerm(ExtraTerm):
 
     def forward(self, seen: Seen) -> torch.Tensor:
         distances = []
-        for (own, other), to_guide in zip(self.pairs, self.maps, strict=True):
+        for (own, other), to_guide in zip(self.pairs.tolist(), self.maps, strict=True):
             mapped = torch.bmm(seen.hidden[own].float(), to_guide)
             distances.append(self._measure(mapped, seen.guide_hidden[other].float(), seen.batch))
         return self.config.weight * torch.stack(distances).mean(0)

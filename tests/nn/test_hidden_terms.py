@@ -115,6 +115,14 @@ def test_members_in_a_stack_equal_those_alone(distance: str, weight_sets: int) -
                 torch.testing.assert_close(gradient[member : member + 1], of_one)
 
 
+def test_the_pairs_are_kept_with_the_maps() -> None:
+    """A run that goes on compares the layers that it compared before, whatever it would choose now."""
+    other = HiddenStatesTerm(make_term().config, [(0, 0) for _ in PAIRS], SEEDS, SIZE, GUIDE_SIZE)
+    other.load_state_dict(make_term().state_dict())
+    seen = draw_seen(0)
+    torch.testing.assert_close(other(seen), make_term()(seen), rtol=0, atol=0)
+
+
 def test_every_map_is_drawn_by_its_member_and_pair() -> None:
     maps, again = make_term().maps, make_term().maps
     drawn = [to_guide[member] for to_guide in maps for member in range(3)]
