@@ -159,6 +159,12 @@ def test_what_cannot_be_meant_is_refused(
         assert expected in outcome.error, words
 
 
+def test_shards_that_are_not_there_leave_no_folder(tmp_path: Path, asrdistill: Command) -> None:
+    out = tmp_path / "student"
+    assert asrdistill("distill", "--shards", tmp_path / "nowhere", "--out", out).status == 1
+    assert not out.exists()
+
+
 def test_a_folder_of_another_model_is_left_alone(
     shards_dir: Path, finished: Path, tmp_path: Path, asrdistill: Command
 ) -> None:

@@ -221,10 +221,12 @@ def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:
         ExperimentError: the folder is in use, cannot be written, or has a model of another kind.
     """
     folder = Experiment(out.absolute())
+    is_fetched = location.startswith(("http://", "https://"))
+    shards_dir = folder.dir / "shards" if is_fetched else Path(location)
+    if not is_fetched:
+        ShardReader(shards_dir)  # what is wrong with them is told before there is a folder
     with folder.locked():
-        shards_dir = Path(location)
-        if location.startswith(("http://", "https://")):
-            shards_dir = folder.dir / "shards"
+        if is_fetched:
             fetch_shards(location, shards_dir)
         shards = ShardReader(shards_dir)
         model_config = config.model or shards.teacher_config
