@@ -1,6 +1,7 @@
 """Speech without transcripts: soft targets alone, for the student alone."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asrdistill.recipe import StudentConfig
-from asrdistill.stages.student import choose_utterances
-from asrdistill.sweep.row import count_frames
+from asrdistill.errors import ContractError
+from asrdistill.nn.frames import LabelledFrames
 from asrdistill.targets.shards import ShardReader
-from asrdistill.targets.streaming import open_training_frames
+from asrdistill.targets.streaming import ShardFrames, open_training_frames
+from asrdistill.targets.training_share import choose_utterances
 
 pytestmark = pytest.mark.end_to_end
 
@@ -74,14 +75,52 @@ def test_it_has_soft_targets_and_no_hard_ones(corpus: Path, distilled: Path) -> 
 
 def test_a_student_can_leave_it_out(distilled: Path) -> None:
     reader = ShardReader(distilled / "soft_targets/shards")
-    frames, _ = open_training_frames(reader, 2.0)
-    everything, some = (StudentConfig(uses_untranscribed=uses) for uses in (True, False))
-    assert choose_utterances(frames, reader, everything) is frames
-    chosen = choose_utterances(frames, reader, some)
     train = json.loads((distilled / "features/train.json").read_text())
-    assert len(chosen) == 2 * sum(train["num_frames"]) < len(frames)
-    counts = [count_frames(reader, False, uses) for uses in (True, False)]
-    assert counts == [len(frames), len(chosen)]
+    in_memory, on_disk = open_training_frames(reader, 2.0)[0], ShardFrames(reader, "train", 2.0)
+    for frames in (in_memory, on_disk):
+        assert choose_utterances(frames, reader, 1, 7, True) is frames
+        chosen = choose_utterances(frames, reader, 1, 7, False)
+        assert len(chosen) == 2 * sum(train["num_frames"]) < len(frames)
+        utterances = chosen.select(np.arange(chosen.num_utterances))
+        assert (utterances.pdf_ids != -1).all()
+
+
+def test_controls_see_what_the_student_saw(
+    recipe: Path, distilled: Path, tmp_path: Path, asrdistill_process: Command
+) -> None:
+    folder = tmp_path / "less"
+    shutil.copytree(distilled, folder)
+    settings = ("student.uses_untranscribed=false", "student.train_share=0.5", "controls.kinds=hard_targets")
+    words = [word for setting in settings for word in ("--set", setting)]
+    outcome = asrdistill_process("run", recipe, "--exp", folder, "--stage", "controls", *words)
+    assert outcome.status == 0, outcome.stderr
+    steps = []
+    for stage in ("student", "controls/hard_targets"):
+        lines = (folder / f"metrics/{stage}/metrics.jsonl").read_text().splitlines()
+        steps.append(max(json.loads(line)["step"] for line in lines))
+    train = json.loads((distilled / "features/train.json").read_text())
+    assert steps[0] == steps[1] > 0
+    assert steps[0] <= 2 * (sum(train["num_frames"]) // 256)
+
+
+def test_hard_targets_are_drawn_where_there_are_some(distilled: Path) -> None:
+    reader = ShardReader(distilled / "soft_targets/shards")
+    soft, hard = (
+        choose_utterances(ShardFrames(reader, "train", temperature), reader, 0.5, 7, temperature is not None)
+        for temperature in (2.0, None)
+    )
+    train = json.loads((distilled / "features/train.json").read_text())
+    total, longest = 2 * sum(train["num_frames"]), 2 * max(train["num_frames"])
+    assert total / 2 - longest < len(hard) <= total / 2
+    assert len(soft) > total / 2
+
+
+def test_a_share_without_anything_to_learn_from_is_refused(distilled: Path) -> None:
+    reader = ShardReader(distilled / "soft_targets/shards")
+    frames = open_training_frames(reader, 2.0)[0].select(np.arange(2 * NUM_UNTRANSCRIBED))
+    nothing = LabelledFrames(frames.frames, frames.starts, np.full_like(frames.pdf_ids, -1))
+    with pytest.raises(ContractError, match=r"student\.train_share is 0\.01, of which no frame"):
+        choose_utterances(nothing, reader, 0.01, 7, True)
 
 
 def test_transcripts_are_put_away_on_request(

@@ -74,6 +74,41 @@ class FrameSource(Protocol):
         """A copy of some utterances in memory."""
 
 
+class FrameSubset:
+    """Some utterances of a source that stays where it is.
+
+    Attributes:
+        lengths: frames of every utterance: int64 (U,).
+        num_usable: int64 (U,), frames of every utterance that can be trained on.
+    """
+
+    def __init__(self, source: FrameSource, utterances: np.ndarray) -> None:
+        """Args:
+        source: of the frames.
+        utterances: of it, int64 (U,), each once.
+        """
+        self._source, self._utterances = source, utterances
+        self.lengths, self.num_usable = source.lengths[utterances], source.num_usable[utterances]
+
+    def __len__(self) -> int:
+        return int(self.num_usable.sum())
+
+    @property
+    def num_utterances(self) -> int:
+        return len(self._utterances)
+
+    def draw_pools(self, pool_frames: int, seed: tuple[int, ...]) -> list[np.ndarray]:
+        """See `FrameSource`: what the source's pools have of them, so that they are as quick to read."""
+        places = np.full(self._source.num_utterances, -1)
+        places[self._utterances] = np.arange(self.num_utterances)
+        pools = [places[pool] for pool in self._source.draw_pools(pool_frames, seed)]
+        return [pool[pool >= 0] for pool in pools if (pool >= 0).any()]
+
+    def select(self, utterances: np.ndarray) -> "LabelledFrames":
+        """A copy of some utterances in memory."""
+        return self._source.select(self._utterances[utterances])
+
+
 class LabelledFrames:
     """Frames with their hard targets and, for a student, their soft targets.
 

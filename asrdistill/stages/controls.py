@@ -24,15 +24,18 @@ from asrdistill.nn.objective import Objective
 from asrdistill.nn.precision import name_precision
 from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import Trainer, TrainingConfig
-from asrdistill.recipe import ControlKind, Recipe
+from asrdistill.recipe import ControlKind, Recipe, StudentConfig
 from asrdistill.targets.shards import ShardReader
-from asrdistill.targets.streaming import open_training_frames
+from asrdistill.targets.streaming import ShardFrames, open_training_frames
+from asrdistill.targets.training_share import choose_utterances
 
 SETTINGS = (
     "controls",
     "student.training",
     "student.model",
     "student.seed",
+    "student.train_share",
+    "student.uses_untranscribed",
     "teachers.model",
     "teachers.training",
 )
@@ -75,13 +78,14 @@ def make_trainer(
         train_frames = read_labelled_frames(features_dir, align_dir, "train")
     else:
         train_frames, pool_frames = open_training_frames(shards, None)
+        train_frames = choose_as_student(train_frames, shards, recipe.student)
     if kind == "label_smoothing":
         objective = Objective((1 - recipe.controls.label_smoothing,) * len(seeds), smooths=True)
     return Trainer(
         model_config=recipe.student_model,
         num_bins=shards.num_bins,
         num_pdfs=shards.num_pdfs,
-        config=match_student(config, experiment, shards, len(train_frames)),
+        config=match_student(config, recipe.student, experiment, shards, len(train_frames)),
         objective=objective,
         train_frames=train_frames,
         dev_frames=shards.load("dev", None),
@@ -95,12 +99,17 @@ def make_trainer(
 
 
 def match_student(
-    config: TrainingConfig, experiment: Experiment, shards: ShardReader, num_frames: int
+    config: TrainingConfig,
+    student: StudentConfig,
+    experiment: Experiment,
+    shards: ShardReader,
+    num_frames: int,
 ) -> TrainingConfig:
     """A training of as many frames as the distilled model's, in its number format.
 
     Args:
         config: of the control, but for what is changed here.
+        student: the student's config.
         experiment: with the student.
         shards: that it was trained from.
         num_frames: that the control sees in an epoch.
@@ -108,7 +117,7 @@ def match_student(
     model, description = load_model(experiment.dir / "student/model.safetensors")
     curves = json.loads((experiment.dir / "student/curves.json").read_text(encoding="utf-8"))
     student_epochs = len(curves[description["chosen"]]["train_loss"])
-    seen_an_epoch = sum(shard["num_frames"] for shard in shards.index["splits"]["train"])
+    seen_an_epoch = len(choose_as_student(ShardFrames(shards, "train", student.temperature), shards, student))
     num_epochs = max(1, round(student_epochs * seen_an_epoch / num_frames))
     changed = {
         "num_epochs": num_epochs,
@@ -116,3 +125,8 @@ def match_student(
         "precision": name_precision(model.compute_dtype),
     }
     return config.model_copy(update=changed)
+
+
+def choose_as_student(frames: FrameSource, shards: ShardReader, student: StudentConfig) -> FrameSource:
+    """The utterances that the student is given."""
+    return choose_utterances(frames, shards, student.train_share, student.seed, student.uses_untranscribed)

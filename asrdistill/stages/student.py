@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from asrdistill.errors import ContractError, ExperimentError
 from asrdistill.experiment import Experiment, hash_file, write_json
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.architecture import AcousticModelConfig
 from asrdistill.nn.batches import Diversity
 from asrdistill.nn.checkpoint import save_model
-from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.nn.objective import Objective, TermSources
 from asrdistill.nn.precision import PrecisionChoice, name_precision
 from asrdistill.nn.sequence_term import count_transitions
@@ -24,6 +21,7 @@ from asrdistill.recipe import Recipe, StudentConfig
 from asrdistill.targets.fetching import fetch_shards
 from asrdistill.targets.shards import WHY_NOT_ANY, ShardReader, serves_any_temperature
 from asrdistill.targets.streaming import open_training_frames
+from asrdistill.targets.training_share import choose_utterances
 
 SETTINGS = ("student", "teachers.model")
 READS = ("soft_targets/shards/index.json",)
@@ -135,7 +133,10 @@ def make_trainer(
         )
     temperature = config.temperature if uses_soft_targets else None
     train_frames, pool_frames = open_training_frames(shards, temperature, config.frame_weights)
-    train_frames = choose_utterances(train_frames, shards, config)
+    uses_untranscribed = uses_soft_targets and config.uses_untranscribed
+    train_frames = choose_utterances(
+        train_frames, shards, config.train_share, config.seed, uses_untranscribed
+    )
     return Trainer(
         model_config=model_config,
         num_bins=shards.num_bins,
@@ -168,40 +169,6 @@ def open_sources(shards: ShardReader, config: StudentConfig) -> TermSources:
         hard = shards.load("train", None)
         bigram = count_transitions(hard.pdf_ids, hard.starts, shards.num_pdfs)
     return TermSources(shards.load_guide() if config.needs_guide else None, bigram)
-
-
-def choose_utterances(frames: FrameSource, shards: ShardReader, config: StudentConfig) -> FrameSource:
-    """What a student is given of the training split: in memory where it is not all."""
-    transcribed = None
-    if not config.uses_untranscribed:
-        aligned = [count for shard in shards.index["splits"]["train"] for count in shard["num_aligned"]]
-        transcribed = np.array(aligned) > 0
-    if config.train_share == 1 and (transcribed is None or transcribed.all()):
-        return frames
-    return draw_share(frames, config.train_share, config.seed, shards.index["num_views"], transcribed)
-
-
-def draw_share(
-    frames: FrameSource, share: float, seed: int, num_views: int, among: np.ndarray | None = None
-) -> LabelledFrames:
-    """Utterances, drawn by a seed, that have a share of a split's frames, in memory; at least one.
-
-    Those that are drawn are there with all their views; in a dump view follows view, each of all utterances.
-
-    Args:
-        frames: of the split.
-        share: of the frames.
-        seed: of the draw.
-        num_views: of each utterance, itself not counted.
-        among: bool (U,), utterances, views included, that may be drawn, and that the share is of; None: all.
-    """
-    num_utterances = frames.num_utterances // (num_views + 1)
-    order = np.random.default_rng((seed, num_utterances)).permutation(num_utterances)
-    if among is not None:
-        order = order[among[order]]
-    ends = np.cumsum(frames.lengths[order])
-    drawn = np.sort(order[: max(1, int(np.searchsorted(ends, share * ends[-1], side="right")))])
-    return frames.select(np.concatenate([drawn + view * num_utterances for view in range(num_views + 1)]))
 
 
 def distill_alone(location: str, config: StudentConfig, out: Path) -> Path:

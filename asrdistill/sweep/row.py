@@ -25,9 +25,11 @@ from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
 from asrdistill.stages import score, soft_targets
-from asrdistill.stages.student import Student, choose_utterances, make_trainer
+from asrdistill.stages.student import Student, make_trainer
 from asrdistill.sweep.grid import Grid, RowConfig
 from asrdistill.targets.shards import ShardReader
+from asrdistill.targets.streaming import ShardFrames
+from asrdistill.targets.training_share import choose_utterances
 
 # Of training data a model is asked about so many frames, spread over the utterances, for its accuracy there.
 TRAIN_FRAMES = 100_000
@@ -195,10 +197,8 @@ class Row:
         of_guide = 0
         if self.recipe.student.has_guided_terms:
             of_guide = shards.load_guide().count_flops_a_frame()
-        student = self.recipe.student
-        counted = count_frames(shards, self.config.uses_hard_targets_alone, student.uses_untranscribed)
-        an_epoch = student.train_share * counted
-        frames_seen = round(num_epochs * an_epoch)
+        temperature = None if self.config.uses_hard_targets_alone else self.recipe.student.temperature
+        frames_seen = round(num_epochs * len(self._choose(ShardFrames(shards, "train", temperature), shards)))
         return {
             "num_parameters": one.num_parameters,
             "flops_a_frame": one.flops_a_frame,
@@ -210,9 +210,15 @@ class Row:
 
     def _measure_on_training(self, model: AcousticModel, shards: ShardReader) -> list[float]:
         """Frame accuracy of every student on frames that it was trained on."""
-        frames = choose_utterances(shards.load("train", None), shards, self.recipe.student)
+        frames = self._choose(shards.load("train", None), shards)
         accuracies: list[float] = evaluate(model, spread(frames, TRAIN_FRAMES)).frame_accuracy.tolist()
         return accuracies
+
+    def _choose(self, frames: FrameSource, shards: ShardReader) -> FrameSource:
+        """What the students are trained on."""
+        student = self.recipe.student
+        uses_untranscribed = student.uses_untranscribed and not self.config.uses_hard_targets_alone
+        return choose_utterances(frames, shards, student.train_share, student.seed, uses_untranscribed)
 
 
 def take_results(scored: dict[str, Any]) -> dict[str, Any]:
@@ -240,18 +246,6 @@ def hash_inputs(experiment: Experiment, paths: Sequence[str]) -> str:
 
 def _hash(described: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def count_frames(shards: ShardReader, uses_hard_targets_alone: bool, uses_untranscribed: bool) -> int:
-    """Of the training split, views included, those that a student is trained on."""
-    total = 0
-    for shard in shards.index["splits"]["train"]:
-        for length, num_aligned in zip(shard["lengths"], shard["num_aligned"], strict=True):
-            if uses_hard_targets_alone:
-                total += num_aligned
-            elif uses_untranscribed or num_aligned:
-                total += length
-    return total
 
 
 def spread(frames: FrameSource, wanted_frames: int) -> LabelledFrames:

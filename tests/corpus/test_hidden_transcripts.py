@@ -5,6 +5,7 @@ import pytest
 
 from asrdistill.corpus.hidden_transcripts import hide_transcripts
 from asrdistill.corpus.manifest import Utterance
+from asrdistill.errors import CorpusError
 
 
 def make_split(name: str, utterances_a_speaker: list[int]) -> list[Utterance]:
@@ -42,6 +43,12 @@ def test_more_joins_what_has_none(splits: dict[str, list[Utterance]]) -> None:
 
 def test_all_are_used_by_default(splits: dict[str, list[Utterance]]) -> None:
     assert hide_transcripts(splits, 1) == splits
+
+
+def test_one_speaker_cannot_be_divided(splits: dict[str, list[Utterance]]) -> None:
+    alone = {**splits, "train": make_split("train", [30])}
+    with pytest.raises(CorpusError, match=r"corpus\.transcribed_share is 0\.5.*30 training utterances of 1;"):
+        hide_transcripts(alone, 0.5)
 
 
 def test_who_has_no_name_is_a_speaker(splits: dict[str, list[Utterance]]) -> None:
