@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import torch
 
 from asrdistill.errors import ExperimentError
 from asrdistill.experiment import Experiment, hash_file, write_json
-from asrdistill.features.frame_store import FrameStore
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.nn.frames import FrameSource, LabelledFrames
 from asrdistill.nn.trained import train_once
 from asrdistill.nn.training import evaluate
-from asrdistill.parallel import single_torch_thread
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe
 from asrdistill.scoring.scorer import Scorer
@@ -33,8 +30,6 @@ from asrdistill.targets.training_share import choose_utterances
 
 # Of training data a model is asked about so many frames, spread over the utterances, for its accuracy there.
 TRAIN_FRAMES = 100_000
-# Of dev, for the time that a student takes for a frame; the least of several times.
-TIMED_FRAMES, TIMED_REPEATS = 5_000, 3
 # Multiplications for weights' and for inputs' gradients, beside those of the forward pass.
 TRAINING_PASSES = 3
 
@@ -90,6 +85,11 @@ class Row:
         if result is None or asked != json.loads(json.dumps(self._describe())):
             return None
         return {"name": self.config.name, "part": self.config.part, "source": self.config.source, **result}
+
+    def load_student(self, scorer: Scorer) -> NetworkSystem:
+        """One of the students that were trained."""
+        model, _ = load_model(self.folder / "model.safetensors")
+        return NetworkSystem(self.config.name, model.select_members([0]), scorer.log_priors)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self.folder / f"{name}.json"
@@ -190,9 +190,9 @@ class Row:
         return {"students": students}
 
     def _measure_costs(self, model: AcousticModel, shards: ShardReader, scorer: Scorer) -> dict[str, Any]:
-        """Size of one student, its time for a frame, and what its training took."""
+        """Size of one student, and what its training took."""
         curves = load_model(self.folder / "model.safetensors")[1]["curves"]
-        one = NetworkSystem("student", model.select_members([0]), scorer.log_priors)
+        one = NetworkSystem(self.config.name, model.select_members([0]), scorer.log_priors)
         num_epochs = sum(len(curve["train_loss"]) for curve in curves) / len(curves)
         of_guide = 0
         if self.recipe.student.has_guided_terms:
@@ -202,7 +202,6 @@ class Row:
         return {
             "num_parameters": one.num_parameters,
             "flops_a_frame": one.flops_a_frame,
-            "seconds_a_frame": time_frames(one, scorer.stores["dev"]),
             "num_epochs": num_epochs,
             "frames_seen": frames_seen,
             "training_flops": frames_seen * (TRAINING_PASSES * one.flops_a_frame + of_guide),
@@ -253,20 +252,3 @@ def spread(frames: FrameSource, wanted_frames: int) -> LabelledFrames:
     total = int(frames.lengths.sum())
     step = max(1, math.ceil(total / wanted_frames))
     return frames.select(torch.arange(0, frames.num_utterances, step).numpy())
-
-
-def time_frames(system: NetworkSystem, store: FrameStore) -> float:
-    """Seconds for a frame on one core, the least of several times over some utterances."""
-    utterances, count = [], 0
-    for index in range(len(store)):
-        if count < TIMED_FRAMES:
-            utterances.append(store.frames_of(index))
-            count += len(utterances[-1])
-    times = []
-    with single_torch_thread():
-        for _ in range(1 + TIMED_REPEATS):
-            start = time.perf_counter()
-            for frames in utterances:
-                system.score(frames)
-            times.append(time.perf_counter() - start)
-    return min(times) / count

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from asrdistill.scoring.scorer import Scorer
 from asrdistill.scoring.systems import NetworkSystem
 from asrdistill.stages.score import describe_test
 from asrdistill.sweep.grid import Grid
-from asrdistill.sweep.row import TRAINING_PASSES, Row, describe_scoring, take_results, time_frames
+from asrdistill.sweep.row import TRAINING_PASSES, Row, describe_scoring, take_results
+from asrdistill.sweep.speed import time_systems
 
 SCHEMA = 1
 # Rates that differ by less are equal.
@@ -43,9 +45,40 @@ def sweep(grid: Grid, experiment: Experiment) -> Path:
         say(f"[{number}/{len(grid.rows)}] {config.name}")
         rows[config.name].measure(scorer)
         # After each: who stops here has the table of what there is.
-        measured = [found for found in (row.read() for row in rows.values()) if found]
-        write_json(path, gather(grid, experiment, sweep_dir, references, measured))
+        measured = {name: found for name, row in rows.items() if (found := row.read())}
+        speeds = measure_speeds(scorer, experiment, [rows[name] for name in measured])
+        timed = [{**found, "seconds_a_frame": speeds.of_rows[name]} for name, found in measured.items()]
+        references = {**references, "seconds_a_frame": speeds.of_references}
+        write_json(path, gather(grid, experiment, sweep_dir, references, timed))
     return path
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds for a frame: of one teacher (`baseline`) and the ensemble, and of a student of each row."""
+
+    of_references: dict[str, float]
+    of_rows: dict[str, float]
+
+
+def measure_speeds(scorer: Scorer, experiment: Experiment, rows: Sequence[Row]) -> Speeds:
+    """All are timed together; students of one architecture take the same time."""
+    teachers, _ = load_model(experiment.dir / "teachers/model.safetensors")
+    systems = {
+        "baseline": NetworkSystem("baseline", teachers.select_members([0]), scorer.log_priors),
+        "ensemble": NetworkSystem("ensemble", teachers, scorer.log_priors),
+    }
+    of_references = tuple(systems)
+    architectures = {row.config.name: row.recipe.student_model.model_dump_json() for row in rows}
+    for row in rows:
+        architecture = architectures[row.config.name]
+        if architecture not in systems:
+            systems[architecture] = row.load_student(scorer)
+    seconds = time_systems(systems, scorer.stores["dev"])
+    return Speeds(
+        {name: seconds[name] for name in of_references},
+        {name: seconds[architecture] for name, architecture in architectures.items()},
+    )
 
 
 def score_references(
@@ -72,10 +105,6 @@ def score_references(
     references = {
         "teachers": [take_results(one) for one in scored[:-1]],
         "ensemble": take_results(scored[-1]),
-        "seconds_a_frame": {
-            "baseline": time_frames(systems[0], scorer.stores["dev"]),
-            "ensemble": time_frames(ensemble, scorer.stores["dev"]),
-        },
         "training_flops": TRAINING_PASSES * systems[0].flops_a_frame * frames_seen,
     }
     write_json(path, {"asked": scoring, **references})

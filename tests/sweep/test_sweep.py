@@ -77,6 +77,12 @@ def test_both_parts_are_in_one_table(swept: Path) -> None:
     # A guide that is asked costs as much as a forward pass of it.
     assert small["training_flops"] > 3 * small["flops_a_frame"] * small["frames_seen"]
     assert plain["training_flops"] == 3 * plain["flops_a_frame"] * plain["frames_seen"]
+    # One speed for each architecture, whatever the row.
+    speeds = {name: row["seconds_a_frame"] for name, row in rows.items()}
+    assert len(set(speeds.values())) == 2
+    assert speeds["soft targets"] == speeds["born again"] != speeds["small and guided"]
+    assert all(seconds > 0 for seconds in speeds.values())
+    assert read(swept)["references"]["seconds_a_frame"].keys() == {"baseline", "ensemble"}
     for name in ("sweep.md", "sweep.html"):
         assert all(row in (swept / "sweep" / name).read_text() for row in rows)
 
