@@ -123,6 +123,15 @@ class StudentConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        if self.num_seeds > 1 and self.initial_weights == "guide" and not self.training.dropout:
+            raise ValueError(
+                f"student.num_seeds is {self.num_seeds}, but students that start from the guide and drop no "
+                "units are one and the same; set student.num_seeds=1, or student.training.dropout"
+            )
+        return self
+
     @property
     def needs_guide(self) -> bool:
         """Whether a teacher's weights are to be at hand."""

@@ -127,6 +127,14 @@ def test_a_temperature_that_is_not_stored_is_refused(recipe_path: Path) -> None:
     assert both.student.temperature == 5
 
 
+def test_students_that_would_be_one_are_refused(recipe_path: Path) -> None:
+    """All start from the guide, and members of a stack see the data in one order."""
+    alike = ("soft_targets.guide=0", "student.initial_weights=guide", "student.num_seeds=3")
+    message = explain(recipe_path, *alike, "student.training.dropout=0")
+    assert "student.num_seeds is 3, but students that start from the guide" in message
+    assert load(recipe_path, *alike, "student.training.dropout=0.1").student.num_seeds == 3
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

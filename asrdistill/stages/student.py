@@ -114,6 +114,7 @@ def make_trainer(
     checkpoint_path: Path,
     metrics_dir: Path | None,
     uses_soft_targets: bool = True,
+    order_seed: int | None = None,
 ) -> Trainer:
     """What trains students as one stack; they differ in hard weight and seed alone.
 
@@ -125,6 +126,7 @@ def make_trainer(
         checkpoint_path: where its state is kept.
         metrics_dir: for metrics.
         uses_soft_targets: otherwise they learn from the hard targets alone.
+        order_seed: of the order in which they see the data; None: the config's.
     """
     final = config.annealing.temperature
     if final is not None and not serves_any_temperature(shards.index["average"], shards.codec_config):
@@ -154,7 +156,7 @@ def make_trainer(
         dev_frames=shards.load("dev", None),
         names=[str(student) for student in students],
         seeds=[student.seed for student in students],
-        diversity=Diversity(config.seed),
+        diversity=Diversity(config.seed if order_seed is None else order_seed),
         checkpoint_path=checkpoint_path,
         sources=open_sources(shards, config),
         metrics_dir=metrics_dir,

@@ -116,7 +116,9 @@ class Grid:
         self.name = f"{path.stem}_quick" if is_quick else path.stem
         self.num_seeds = config.quick.num_seeds if is_quick else config.num_seeds
         quick = config.quick.values if is_quick else {}
-        self._base = [*_as_overrides(config.values), *_as_overrides(quick), *overrides]
+        # How many students a row has, the grid says, whatever the recipe does.
+        seeds = _as_overrides({"student.num_seeds": 1})
+        self._base = [*_as_overrides(config.values), *_as_overrides(quick), *overrides, *seeds]
         self._recipe_path = find_recipe(config.recipe)
         wanted = config.quick.rows if is_quick else None
         self.rows = _choose(config.rows, wanted, part)

@@ -15,7 +15,7 @@ from asrdistill.experiment import Experiment, hash_file, write_json
 from asrdistill.nn.acoustic_model import AcousticModel
 from asrdistill.nn.checkpoint import load_model, save_model
 from asrdistill.nn.frames import FrameSource, LabelledFrames
-from asrdistill.nn.trained import train_once
+from asrdistill.nn.trained import Trained, train_once
 from asrdistill.nn.training import evaluate
 from asrdistill.progress import say
 from asrdistill.recipe import Recipe
@@ -164,11 +164,29 @@ class Row:
         return alone
 
     def _train(self, shards: ShardReader) -> AcousticModel:
+        path = self.folder / "model.safetensors"
+        if self.recipe.student.initial_weights == "drawn" or path.is_file():
+            return self._train_stack(shards, path, self.seeds).model
+        # They start alike, and a stack's members see the data in one order: they would be one student.
+        paths = [self.folder / f"seed_{seed}.safetensors" for seed in self.seeds]
+        stacks = [
+            self._train_stack(shards, alone, [seed], order_seed=seed)
+            for alone, seed in zip(paths, self.seeds, strict=True)
+        ]
+        model = AcousticModel.join([stack.model for stack in stacks])
+        save_model(path, model, {"curves": [curve for stack in stacks for curve in stack.curves]})
+        for alone in paths:
+            alone.unlink()
+        return model
+
+    def _train_stack(
+        self, shards: ShardReader, path: Path, seeds: Sequence[int], order_seed: int | None = None
+    ) -> Trained:
         student = self.recipe.student
-        students = [Student(student.hard_weight[0], seed) for seed in self.seeds]
+        students = [Student(student.hard_weight[0], seed) for seed in seeds]
         return train_once(
-            self.folder / "model.safetensors",
-            [f"seed {seed}" for seed in self.seeds],
+            path,
+            [f"seed {seed}" for seed in seeds],
             lambda checkpoint: make_trainer(
                 shards,
                 student,
@@ -177,8 +195,9 @@ class Row:
                 checkpoint,
                 None,
                 not self.config.uses_hard_targets_alone,
+                order_seed,
             ),
-        ).model
+        )
 
     def _score(self, model: AcousticModel, scorer: Scorer) -> dict[str, Any]:
         """Of every student what is in the table, and the name of its files."""

@@ -32,7 +32,9 @@ rows:
     set:
       student.model: {{num_hidden_layers: 1, hidden_size: 32}}
       student.extra_terms: [{{kind: hidden_states}}]
-  - {{name: from a teacher, part: students, set: {{student.initial_weights: guide}}}}
+  - name: from a teacher
+    part: students
+    set: {{student.initial_weights: guide, student.training.dropout: 0}}
   - name: little
     part: students
     set: {{student.train_share: 0.2, student.training.keeps: last}}
