@@ -127,15 +127,27 @@ def conclude(sweep: Sweep) -> str:
         f"dev chooses {best['name']!r}: frame accuracy {_mean(best, 'test'):.2f}% on test, "
         f"ensemble {ensemble:.2f}%, one teacher {teacher:.2f}%."
     )
-    above = [row for row in rows if _is_above(row)]
+    above = [row for row in rows if _mean(row, "test") > ensemble]
+    surely = [row for row in above if _is_above(row)]
+    if surely:
+        return (
+            f"{chosen} Above the ensemble in frame accuracy, with the whole of their intervals: "
+            f"{_name_all(surely)}."
+        )
     if above:
-        names = ", ".join(repr(row["name"]) for row in above)
-        return f"{chosen} Above the ensemble in frame accuracy, with the whole of their intervals: {names}."
+        return (
+            f"{chosen} Above the ensemble in frame accuracy, but none with the whole of its interval: "
+            f"{_name_all(above)}."
+        )
     nearest = max(rows, key=lambda row: _mean(row, "test"))
     return (
-        f"{chosen} No row is above the ensemble with the whole of its interval; the nearest is "
+        f"{chosen} No row is above the ensemble in frame accuracy; the nearest is "
         f"{nearest['name']!r}, {_mean(nearest, 'test'):.2f}%."
     )
+
+
+def _name_all(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(repr(row["name"]) for row in rows)
 
 
 def _is_above(row: Mapping[str, Any]) -> bool:

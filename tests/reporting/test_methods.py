@@ -90,9 +90,13 @@ def test_the_sentence_names_what_dev_chooses_and_what_is_above_the_ensemble(swee
         "dev chooses 'a <b> | way': frame accuracy 58.00% on test, ensemble 55.00%, one teacher 51.00%. "
         "Above the ensemble in frame accuracy, with the whole of their intervals: 'a <b> | way'."
     )
+    sweep["rows"][1] = make_row("lucky", [0.58], [0.9, 1.9])
+    assert conclude(sweep).endswith(
+        "Above the ensemble in frame accuracy, but none with the whole of its interval: 'lucky'."
+    )
     del sweep["rows"][1]
     assert conclude(sweep).endswith(
-        "No row is above the ensemble with the whole of its interval; the nearest is 'plain', 53.00%."
+        "No row is above the ensemble in frame accuracy; the nearest is 'plain', 53.00%."
     )
     sweep["rows"] = []
     assert conclude(sweep) == "No row is measured yet."
