@@ -97,6 +97,7 @@ class Grid:
     Attributes:
         name: of its file.
         rows: that are to be run, those whose students others learn from included.
+        rows_of_all_parts: these, and those of parts that are not asked for now.
         num_seeds: students of each.
     """
 
@@ -122,7 +123,8 @@ class Grid:
         self._recipe_path = find_recipe(config.recipe)
         wanted = config.quick.rows if is_quick else None
         self.rows = _choose(config.rows, wanted, part)
-        for row in self.rows:
+        self.rows_of_all_parts = _choose(config.rows, wanted, None)
+        for row in self.rows_of_all_parts:
             self.recipe_of(row)
 
     @cached_property

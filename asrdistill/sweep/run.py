@@ -40,7 +40,9 @@ def sweep(grid: Grid, experiment: Experiment) -> Path:
     scoring = describe_scoring(grid.base, experiment)
     references = score_references(scorer, experiment, sweep_dir, scoring)
     path = sweep_dir / "sweep.json"
-    rows = {config.name: Row(grid, config, experiment, sweep_dir, scoring) for config in grid.config.rows}
+    rows = {
+        config.name: Row(grid, config, experiment, sweep_dir, scoring) for config in grid.rows_of_all_parts
+    }
     for number, config in enumerate(grid.rows, 1):
         say(f"[{number}/{len(grid.rows)}] {config.name}")
         rows[config.name].measure(scorer)
