@@ -41,7 +41,9 @@ NOTE = (
     "included. Intervals are each row's own, not corrected for the number of rows; a share of the training "
     "data is the same for all seeds. dev is for choosing; test was read once a row."
 )
-WIDTH_IN, HEIGHT_IN = 5.6, 3.6
+WIDTH_IN, HEIGHT_IN = 8.0, 5.2
+# Of dots of one size, in decades, so that they and their numbers do not hide each other.
+COLUMN_SHIFTS = (0.0, 0.07, -0.07, 0.14, -0.14)
 # Of two sizes that both have a name on the axis.
 LEAST_TICK_RATIO = 1.4
 
@@ -197,25 +199,22 @@ def draw_sizes(sweep: Sweep) -> str:
     references, rows = sweep["references"], sweep["rows"]
     with drawing_style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
-        axes = figure.add_axes((0.1, 0.15, 0.86, 0.8))
+        axes = figure.add_axes((0.07, 0.11, 0.9, 0.86))
         axes.set_xscale("log")
         axes.set_xlabel("parameters")
         axes.set_xticks(choose_ticks([one["num_parameters"] for one in (*rows, references["ensemble"])]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_count(round(size))))
         axes.xaxis.set_minor_locator(NullLocator())
         points = [
-            ("one teacher", Ink.BASELINE, references["teachers"], "left"),
-            ("ensemble", Ink.ENSEMBLE, [references["ensemble"]], "right"),
+            ("one teacher", Ink.BASELINE, references["teachers"]),
+            ("ensemble", Ink.ENSEMBLE, [references["ensemble"]]),
         ]
-        for name, ink, systems, side in points:
-            size = systems[0]["num_parameters"]
+        beside = axes.get_yaxis_transform()
+        for name, ink, systems in points:
             height = _mean({"students": systems}, "test")
             axes.axhline(height, color=ink, lw=0.8, ls=":")
-            axes.plot(size, height, "s", color=ink, ms=6)
-            offset = (6 if side == "left" else -6, 4)
-            axes.annotate(
-                name, (size, height), offset, textcoords="offset points", color=ink, size=8, ha=side
-            )
+            axes.plot(systems[0]["num_parameters"], height, "s", color=ink, ms=6)
+            axes.annotate(name, (0.01, height), (0, 4), beside, textcoords="offset points", color=ink, size=8)
         _plot_rows(axes, rows)
         return to_svg(figure, "Frame accuracy on test over the number of parameters, every way of distilling")
 
@@ -230,15 +229,20 @@ def choose_ticks(sizes: Sequence[int]) -> list[int]:
 
 
 def _plot_rows(axes: Any, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A dot a row, numbered as in the table; those of one size stand side by side."""
-    taken: dict[int, int] = {}
+    """A dot a row, numbered as in the table; of one size neighbours in height stand side by side.
+
+    Rows with a part of the training data are left out: what they lack is not size.
+    """
+    by_size: dict[int, list[tuple[float, int, Mapping[str, Any]]]] = {}
     for number, row in enumerate(rows, 1):
-        size, height = row["num_parameters"], _mean(row, "test")
-        place = taken[size] = taken.get(size, -1) + 1
-        shift = 1 + 0.06 * ((place + 1) // 2) * (-1) ** place
-        values = [100 * student["frame_accuracy"]["test"] for student in row["students"]]
-        spread = statistics.stdev(values) if len(values) > 1 else 0
-        axes.errorbar(size * shift, height, spread, fmt="o", color=Ink.DISTILLED, ms=3.5, lw=0.8)
-        axes.annotate(
-            str(number), (size * shift, height), (0, 6), textcoords="offset points", ha="center", size=7
-        )
+        if row["train_share"] == 1:
+            by_size.setdefault(row["num_parameters"], []).append((_mean(row, "test"), number, row))
+    for size, alike in by_size.items():
+        for place, (height, number, row) in enumerate(sorted(alike, key=lambda one: one[:2])):
+            x = size * 10 ** COLUMN_SHIFTS[place % len(COLUMN_SHIFTS)]
+            values = [100 * student["frame_accuracy"]["test"] for student in row["students"]]
+            spread = statistics.stdev(values) if len(values) > 1 else 0
+            axes.errorbar(x, height, spread, fmt="o", color=Ink.DISTILLED, ms=3, lw=0.7)
+            axes.annotate(
+                str(number), (x, height), (3, 0), textcoords="offset points", ha="left", va="center", size=6.5
+            )

@@ -84,7 +84,8 @@ class Row:
         asked.pop("index_sha256", None)
         if result is None or asked != json.loads(json.dumps(self._describe())):
             return None
-        return {"name": self.config.name, "part": self.config.part, "source": self.config.source, **result}
+        described = {"name": self.config.name, "part": self.config.part, "source": self.config.source}
+        return {**described, "train_share": self.recipe.student.train_share, **result}
 
     def load_student(self, scorer: Scorer) -> NetworkSystem:
         """One of the students that were trained."""

@@ -31,6 +31,7 @@ def make_row(
     return {
         "name": name,
         "part": "",
+        "train_share": 1.0,
         "source": "somebody 1999" if "<" in name else "",
         "students": [{**make_system(value, 0.2), "system": name, "seed": 1} for value in accuracies],
         "train_frame_accuracy": [0.9] * len(accuracies),
@@ -119,4 +120,7 @@ def test_the_picture_has_a_number_for_each_row(sweep: dict[str, Any]) -> None:
     root = ElementTree.fromstring(draw_sizes(sweep).replace("<svg", "<svg xmlns:x='x'", 1))
     texts = ["".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("text")]
     assert {str(number) for number in range(1, 13)} <= set(texts)
+    sweep["rows"][-1]["train_share"] = 0.1
+    assert ">12<" in draw_sizes({**sweep, "rows": [*sweep["rows"][:-1], make_row("last", [0.5])]})
+    assert ">12<" not in draw_sizes(sweep)
     assert "ensemble" in texts
